@@ -1,0 +1,2 @@
+//! Runs adit.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Runs the gateway.
+fn main() {}

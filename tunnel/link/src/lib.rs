@@ -1,0 +1,21 @@
+//! What the session and the gateway agree on, and nothing that only one of them knows.
+//!
+//! - [`version`]: who may talk to whom, and which side to upgrade.
+//! - [`control`]: the messages of the one control stream, length-framed JSON.
+//! - [`header`]: the first bytes of every other stream, and the dial's outcome.
+//! - [`datagram`]: UDP payloads and echoes, in QUIC datagrams or, when too large, alone on a unidirectional stream.
+//! - [`prefix`]: ranges of addresses.
+//! - [`error_code`]: the QUIC application codes of closes, resets and stops.
+//! - [`carrier`]: how QUIC packets cross the network (`udp`, `tcp`), and the race between them.
+//! - [`transport`]: windows, congestion control, and the send window that is set at run time.
+//! - [`splice`]: bytes between a stream and a socket, both ways, with half-close and reset kept.
+//!
+//! The session opens streams, the gateway accepts them. A bidirectional stream begins with a [`header::StreamHeader`].
+
+pub mod control;
+pub mod datagram;
+pub mod error_code;
+pub mod header;
+pub mod prefix;
+pub mod version;
+mod wire;
