@@ -1,5 +1,7 @@
 //! The authority, identities and TLS configurations together: who gets through a handshake and who does not.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers as well")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
