@@ -15,18 +15,60 @@ pub const MAX_BYTES: usize = 65_535 + 32;
 /// A message without a stream. `flow` is the session's number for a UDP flow (host address, cluster address), unique while the link lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datagram<'a> {
-    /// Session to gateway: send `payload` to `to`. Every message names the address, so none depends on an earlier one.
-    UdpOut { flow: u32, to: SocketAddr, payload: &'a [u8] },
-    /// Gateway to session: the flow's peer sent `payload`.
-    UdpIn { flow: u32, payload: &'a [u8] },
+    /// Session to gateway: send a payload. Every message names the address, so none depends on an earlier one.
+    UdpOut {
+        /// The session's number for the flow.
+        flow: u32,
+        /// The cluster address.
+        to: SocketAddr,
+        /// The UDP payload, 0 to 65,527 bytes.
+        payload: &'a [u8],
+    },
+    /// Gateway to session: the flow's peer sent a payload.
+    UdpIn {
+        /// The session's number for the flow.
+        flow: u32,
+        /// The UDP payload, 0 to 65,527 bytes.
+        payload: &'a [u8],
+    },
     /// Gateway to session: the flow's peer cannot be reached.
-    UdpUnreachable { flow: u32, why: Unreachable },
-    /// Session to gateway: send an ICMP echo request to `to`.
-    EchoOut { id: u32, seq: u16, to: IpAddr, payload: &'a [u8] },
-    /// Gateway to session: the real answer came. `ttl` is what was left of it, for the host's own answer.
-    EchoIn { id: u32, seq: u16, ttl: u8, payload: &'a [u8] },
+    UdpUnreachable {
+        /// The session's number for the flow.
+        flow: u32,
+        /// Why.
+        why: Unreachable,
+    },
+    /// Session to gateway: send an ICMP echo request.
+    EchoOut {
+        /// The session's number for the pinging program and its target.
+        id: u32,
+        /// The echo's sequence number.
+        seq: u16,
+        /// The cluster address.
+        to: IpAddr,
+        /// What follows the echo header.
+        payload: &'a [u8],
+    },
+    /// Gateway to session: the real answer came.
+    EchoIn {
+        /// As in the request.
+        id: u32,
+        /// As in the request.
+        seq: u16,
+        /// What was left of the answer's time to live, in hops, for the host's own answer.
+        ttl: u8,
+        /// What follows the echo header.
+        payload: &'a [u8],
+    },
     /// Gateway to session: no answer can come.
-    EchoUnreachable { id: u32, seq: u16, why: Unreachable },
+    EchoUnreachable {
+        /// As in the request.
+        id: u32,
+        /// As in the request.
+        seq: u16,
+        /// Why.
+        why: Unreachable,
+    },
 }
 
 /// Why a datagram or an echo cannot arrive; becomes an ICMP unreachable on the host.

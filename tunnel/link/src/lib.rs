@@ -6,16 +6,24 @@
 //! - [`datagram`]: UDP payloads and echoes, in QUIC datagrams or, when too large, alone on a unidirectional stream.
 //! - [`prefix`]: ranges of addresses.
 //! - [`error_code`]: the QUIC application codes of closes, resets and stops.
-//! - [`carrier`]: how QUIC packets cross the network (`udp`, `tcp`), and the race between them.
+//! - [`carrier`]: how QUIC packets cross the network (`udp`, `tcp`).
+//! - [`dial`], [`listen`]: how a link starts, on the session's and the gateway's side.
 //! - [`transport`]: windows, congestion control, and the send window that is set at run time.
 //! - [`splice`]: bytes between a stream and a socket, both ways, with half-close and reset kept.
 //!
 //! The session opens streams, the gateway accepts them. A bidirectional stream begins with a [`header::StreamHeader`].
 
+pub mod carrier;
 pub mod control;
 pub mod datagram;
+pub mod dial;
 pub mod error_code;
 pub mod header;
+pub mod listen;
 pub mod prefix;
+pub mod splice;
+#[cfg(test)]
+mod testing;
+pub mod transport;
 pub mod version;
 mod wire;

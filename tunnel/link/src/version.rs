@@ -31,10 +31,20 @@ impl fmt::Display for Version {
 pub enum Incompatible {
     /// This machine's adit is the older one.
     #[error("the gateway speaks protocol {gateway}, this adit {session}: upgrade adit on this machine")]
-    UpgradeSession { session: Version, gateway: Version },
+    UpgradeSession {
+        /// What the session speaks.
+        session: Version,
+        /// What the gateway speaks.
+        gateway: Version,
+    },
     /// The gateway is the older one.
     #[error("this adit speaks protocol {session}, the gateway {gateway}: upgrade the gateway")]
-    UpgradeGateway { session: Version, gateway: Version },
+    UpgradeGateway {
+        /// What the session speaks.
+        session: Version,
+        /// What the gateway speaks.
+        gateway: Version,
+    },
 }
 
 /// What two versions can speak together.

@@ -1,0 +1,231 @@
+//! The `tcp` carrier: QUIC packets on one TCP connection, each behind a big-endian `u16` length.
+//!
+//! With packets of 65,000 bytes QUIC's own cost vanishes, so this is also the fastest carrier on a LAN. TCP is reliable, so QUIC
+//! never sees loss; what waits is bounded by `TCP_NOTSENT_LOWAT`, so that QUIC's scheduler, not the kernel, decides what goes next.
+
+use std::{
+    fmt, io,
+    io::{IoSlice, IoSliceMut},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{RecvMeta, Transmit},
+};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{Blocking, Poller, Writable};
+
+/// Largest QUIC packet on this carrier; MTU discovery climbs to it.
+pub const MAX_PACKET_BYTES: u16 = 65_000;
+/// Bytes read from the kernel at once: eight of the largest packets.
+const READ_BUFFER_BYTES: usize = 512 << 10;
+/// What may wait unsent in the kernel: two of the largest packets, so that a small one is never behind more.
+const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
+const LENGTH_BYTES: usize = 2;
+
+/// One TCP connection under QUIC.
+pub struct TcpCarrier {
+    io: TcpStream,
+    local: SocketAddr,
+    peer: SocketAddr,
+    sending: Mutex<Vec<u8>>,
+    blocked: AtomicBool,
+    receiving: Mutex<Received>,
+}
+
+/// Bytes that arrived, from `start` to `end`, of which the front is a length.
+#[derive(Default)]
+struct Received {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Received {
+    /// The first whole packet, if it is here.
+    fn packet(&mut self) -> Option<&[u8]> {
+        let held = &self.buffer[self.start..self.end];
+        let (length, rest) = held.split_first_chunk::<LENGTH_BYTES>()?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let packet = rest.get(..length)?;
+        self.start += LENGTH_BYTES + length;
+        Some(packet)
+    }
+
+    /// Room behind what is held: allocated with the first byte, and the remainder moved to the front.
+    fn room(&mut self) -> &mut [u8] {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; READ_BUFFER_BYTES];
+        }
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        &mut self.buffer[self.end..]
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in the critical sections can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TcpCarrier {
+    /// Connects to a gateway's TCP port; marked so that it stays out of the tunnel.
+    ///
+    /// # Errors
+    /// What `connect()` answers.
+    pub async fn connect(gateway: SocketAddr, mark: Option<u32>) -> io::Result<Arc<Self>> {
+        let socket = Socket::new(Domain::for_address(gateway), Type::STREAM, Some(Protocol::TCP))?;
+        if let Some(mark) = mark {
+            socket.set_mark(mark)?;
+        }
+        socket.set_nonblocking(true)?;
+        let socket = TcpSocket::from_std_stream(socket.into());
+        Self::new(socket.connect(gateway).await?)
+    }
+
+    /// Wraps an open connection.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    pub fn new(io: TcpStream) -> io::Result<Arc<Self>> {
+        io.set_nodelay(true)?;
+        SockRef::from(&io).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+        let (local, peer) = (io.local_addr()?, io.peer_addr()?);
+        Ok(Arc::new(Self {
+            io,
+            local,
+            peer,
+            sending: Mutex::default(),
+            blocked: AtomicBool::new(false),
+            receiving: Mutex::default(),
+        }))
+    }
+
+    /// The other end of the TCP connection.
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Writes what an earlier send left over.
+    fn drain(&self) -> io::Result<()> {
+        let mut sending = locked(&self.sending);
+        let mut written = 0;
+        let outcome = loop {
+            if written == sending.len() {
+                break Ok(());
+            }
+            match self.io.try_write(&sending[written..]) {
+                Ok(count) => written += count,
+                Err(error) => break Err(error),
+            }
+        };
+        sending.drain(..written);
+        self.blocked.store(!sending.is_empty(), Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl AsyncUdpSocket for TcpCarrier {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Poller::boxed(self)
+    }
+
+    /// Takes the packet in any case: a `WouldBlock` while the poller says ready would make quinn spin without end. What the kernel
+    /// does not take waits here, one packet at most, and the poller holds quinn back until it is gone.
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let mut sending = locked(&self.sending);
+        let length = u16::try_from(transmit.contents.len()).map_err(|_| io::ErrorKind::InvalidInput)?.to_be_bytes();
+        if !sending.is_empty() {
+            // Only quinn's endpoint answers without asking the poller: stateless packets, which the network may lose.
+            return Ok(());
+        }
+        let slices = [IoSlice::new(&length), IoSlice::new(transmit.contents)];
+        let written = match self.io.try_write_vectored(&slices) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            // The reading side ends the carrier; a send has nobody to tell.
+            Err(_) => return Ok(()),
+        };
+        if written < LENGTH_BYTES {
+            sending.extend_from_slice(&length[written..]);
+        }
+        sending.extend_from_slice(&transmit.contents[written.saturating_sub(LENGTH_BYTES)..]);
+        self.blocked.store(!sending.is_empty(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut received = locked(&self.receiving);
+        loop {
+            let mut count = 0;
+            while count < bufs.len().min(meta.len()) {
+                let Some(packet) = received.packet() else { break };
+                let len = packet.len().min(bufs[count].len());
+                bufs[count][..len].copy_from_slice(&packet[..len]);
+                meta[count] = RecvMeta { addr: self.peer, len, stride: len.max(1), ecn: None, dst_ip: None };
+                count += 1;
+            }
+            if count > 0 {
+                return Poll::Ready(Ok(count));
+            }
+            ready!(self.io.poll_read_ready(cx))?;
+            match self.io.try_read(received.room()) {
+                Ok(0) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the peer closed the carrier")));
+                }
+                Ok(read) => received.end += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Not ECONNRESET as it is: quinn takes that for a forgery and would ask again without end.
+                Err(error) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+impl Blocking for TcpCarrier {
+    fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    fn writable(self: Arc<Self>) -> Writable {
+        Box::pin(async move {
+            loop {
+                self.io.writable().await?;
+                match self.drain() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // A broken connection is the reading side's to report.
+                    Ok(()) | Err(_) => return Ok(()),
+                }
+            }
+        })
+    }
+}
+
+impl fmt::Debug for TcpCarrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpCarrier").field("local", &self.local).field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,208 @@
+//! The gateway's side of a link's start: one UDP port and one TCP port with the same number, handshakes bounded in number and time.
+//!
+//! Before: the network; after: `gateway::server`, which gets connections whose peers have proved a certificate.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use aws_lc_rs::hmac;
+use quinn::{Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, crypto::rustls::QuicServerConfig};
+use thiserror::Error;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    carrier::{Carrier, tcp::TcpCarrier, udp::UdpCarrier},
+    transport::{endpoint_config, govern_send_window, transport_config},
+};
+
+/// A handshake takes three round trips; who takes longer than this is not trying.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handshakes under way at once; more are not answered, and a peer tries again.
+const MAX_HANDSHAKES: usize = 256;
+/// With more than this under way, a UDP peer first proves its address.
+const HANDSHAKES_BEFORE_RETRY: usize = 64;
+/// Connections waiting to be accepted; when full, finished handshakes wait, and with them their permits.
+const ACCEPT_QUEUE_CONNECTIONS: usize = 64;
+
+/// A peer that proved its certificate.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Streams and datagrams.
+    pub connection: Connection,
+    /// What it runs on.
+    pub carrier: Carrier,
+}
+
+/// The gateway cannot listen.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {address} ({carrier}): is another gateway running there?")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// For which carrier.
+        carrier: Carrier,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// The TLS configuration does not fit QUIC.
+    #[error("the TLS configuration does not fit QUIC")]
+    Tls(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// Both carriers' ports.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    arrivals: mpsc::Receiver<Arrived>,
+    stop: CancellationToken,
+    endpoint: Endpoint,
+}
+
+/// What the accepting tasks share.
+#[derive(Clone)]
+struct Accepting {
+    crypto: Arc<QuicServerConfig>,
+    reset_key: Arc<hmac::Key>,
+    arrivals: mpsc::Sender<Arrived>,
+    handshakes: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Listener {
+    /// Listens on `address` for UDP and TCP (the same port for both, also when it is 0), with tasks on `tasks`. Peers of an earlier
+    /// run are told at once that their connection is gone if `reset_secret` is the one of that run.
+    ///
+    /// # Errors
+    /// [`ListenError`] as its variants say.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Arc<rustls::ServerConfig>,
+        reset_secret: &[u8; 64],
+        tasks: &TaskTracker,
+    ) -> Result<Self, ListenError> {
+        let failed = |carrier, address| move |source| ListenError::Bind { address, carrier, source };
+        let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
+        let (sender, arrivals) = mpsc::channel(ACCEPT_QUEUE_CONNECTIONS);
+        let stop = CancellationToken::new();
+        let accepting = Accepting {
+            crypto,
+            reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_secret)),
+            arrivals: sender,
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        let tcp = TcpListener::bind(address).await.map_err(failed(Carrier::Tcp, address))?;
+        let address = tcp.local_addr().map_err(failed(Carrier::Tcp, address))?;
+        let socket = UdpCarrier::listening(address).map_err(failed(Carrier::Udp, address))?;
+        let carrier = UdpCarrier::new(socket, tasks).map_err(failed(Carrier::Udp, address))?;
+        let endpoint = accepting.endpoint(Carrier::Udp, carrier).map_err(failed(Carrier::Udp, address))?;
+        tasks.spawn(accepting.clone().accept_udp(endpoint.clone()));
+        tasks.spawn(accepting.accept_tcp(tcp));
+        Ok(Self { address, arrivals, stop, endpoint })
+    }
+
+    /// Where it listens, with the port it got.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next peer; `None` after [`Self::stop`]. Safe to cancel.
+    pub async fn accept(&mut self) -> Option<Arrived> {
+        self.arrivals.recv().await
+    }
+
+    /// Takes no new peers; those that are connected stay.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until the closed connections' last packets are out, for a short while.
+    pub async fn flush(&self) {
+        let _ = timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
+    }
+}
+
+impl Accepting {
+    fn endpoint(&self, carrier: Carrier, socket: Arc<dyn quinn::AsyncUdpSocket>) -> io::Result<Endpoint> {
+        let mut server = ServerConfig::with_crypto(Arc::clone(&self.crypto) as _);
+        server.transport_config(transport_config(carrier));
+        let mut config = endpoint_config(carrier);
+        config.reset_key(Arc::clone(&self.reset_key) as _);
+        Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
+    }
+
+    async fn accept_udp(self, endpoint: Endpoint) {
+        loop {
+            let incoming = tokio::select! {
+                incoming = endpoint.accept() => incoming,
+                () = self.stop.cancelled() => None,
+            };
+            let Some(incoming) = incoming else { return };
+            let under_way = MAX_HANDSHAKES - self.handshakes.available_permits();
+            if under_way >= HANDSHAKES_BEFORE_RETRY && incoming.may_retry() {
+                let _ = incoming.retry();
+                continue;
+            }
+            match Arc::clone(&self.handshakes).try_acquire_owned() {
+                Ok(permit) => {
+                    self.tasks.spawn(self.clone().handshake(Carrier::Udp, incoming, permit));
+                }
+                Err(_) => incoming.ignore(),
+            }
+        }
+    }
+
+    async fn accept_tcp(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    if let Ok(permit) = Arc::clone(&self.handshakes).try_acquire_owned() {
+                        self.tasks.spawn(self.clone().serve_tcp(stream, permit));
+                    }
+                }
+                Err(error) => {
+                    // Descriptors have run out: what is open goes on, and closing some of it makes room.
+                    tracing::warn!(%error, "cannot accept a TCP carrier");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// A TCP carrier has an endpoint of its own, for one connection, which lives as long as that does.
+    async fn serve_tcp(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let Ok(endpoint) = TcpCarrier::new(stream).and_then(|carrier| self.endpoint(Carrier::Tcp, carrier)) else {
+            return;
+        };
+        if let Ok(Some(incoming)) = timeout(HANDSHAKE_TIMEOUT, endpoint.accept()).await {
+            self.handshake(Carrier::Tcp, incoming, permit).await;
+        }
+    }
+
+    async fn handshake(self, carrier: Carrier, incoming: Incoming, permit: OwnedSemaphorePermit) {
+        let peer = incoming.remote_address();
+        let outcome = timeout(HANDSHAKE_TIMEOUT, incoming).await;
+        match outcome {
+            Ok(Ok(connection)) => {
+                self.tasks.spawn(govern_send_window(connection.clone()));
+                // Fails only once the gateway stopped accepting: dropping the connection closes it.
+                let _ = self.arrivals.send(Arrived { connection, carrier }).await;
+            }
+            Ok(Err(error)) => tracing::info!(%peer, %carrier, %error, "handshake failed"),
+            Err(_) => tracing::debug!(%peer, %carrier, "handshake took too long"),
+        }
+        drop(permit);
+    }
+}
