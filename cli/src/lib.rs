@@ -1,1 +1,3 @@
-//! placeholder
+//! The `adit` command.
+
+pub mod demo;

@@ -1,0 +1,19 @@
+//! A small cluster, its gateway and a developer's machine, made of network namespaces on this machine.
+//!
+//! The same pieces serve `adit demo` and the test harness. In the order they are used:
+//! [`entry`] moves the process where it may make namespaces and leaves no trace, [`namespace`] makes one,
+//! [`wiring`] joins them, [`plan`] holds every address and name, [`services`] runs what the cluster offers
+//! ([`nameserver`], [`http`], [`echo`]), and [`world`] composes all that.
+//! Not here: adit itself. A world has no idea what will join its halves.
+
+pub mod echo;
+pub mod entry;
+pub mod http;
+pub mod nameserver;
+pub mod namespace;
+pub mod pattern;
+pub mod plan;
+pub mod services;
+pub mod wiring;
+pub mod world;
+pub mod zones;
