@@ -7,4 +7,7 @@
 //! 4. [`status`], which the session's data plane fills.
 
 pub mod counters;
+pub mod message;
+pub mod server;
+pub mod state_dir;
 pub mod status;

@@ -1,0 +1,247 @@
+//! The directory that is a session's identity on this machine: its lock, its socket, its log. One directory, one session at a time.
+//!
+//! The lock is `flock` on the pid file, so the kernel releases it however the session ends, and what a killed session left behind is
+//! recognised by a lock that can be had. The pid file is never unlinked: two starters could then lock two different files.
+//! Before: `cli`; after: [`super::server`], [`super::message`].
+
+use std::{
+    env,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    unistd::geteuid,
+};
+use thiserror::Error;
+
+/// Where a session keeps its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir(PathBuf);
+
+/// The right to be the session of a state directory, held until dropped.
+#[derive(Debug)]
+pub struct SessionLock {
+    file: Flock<File>,
+}
+
+/// A state directory cannot be used.
+#[derive(Debug, Error)]
+pub enum StateDirError {
+    /// There is nowhere to put it.
+    #[error("there is no place for the state directory: neither ADIT_STATE_DIR nor XDG_RUNTIME_DIR is set")]
+    NoPlace,
+    /// Another session lives there.
+    #[error("a session already runs in {} (pid {pid})", dir.display())]
+    Busy {
+        /// The directory.
+        dir: PathBuf,
+        /// What the pid file says, or `unknown`.
+        pid: String,
+    },
+    /// Others could reach the socket or swap the files.
+    #[error("the state directory {} is open to others ({why})", dir.display())]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// Its owner or its mode.
+        why: String,
+    },
+    /// It cannot be made, read or written.
+    #[error("the state directory {} cannot be used", dir.display())]
+    Io {
+        /// The directory.
+        dir: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl StateDirError {
+    /// What the user can do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::NoPlace => "set ADIT_STATE_DIR to a directory of your own".to_owned(),
+            Self::Busy { .. } => {
+                "adit quit, or set ADIT_STATE_DIR to another directory for a second session".to_owned()
+            }
+            Self::Open { dir, .. } => {
+                format!("chmod 700 {}, or set ADIT_STATE_DIR to a directory of your own", dir.display())
+            }
+            Self::Io { .. } => "set ADIT_STATE_DIR to a directory that you can write to".to_owned(),
+        }
+    }
+}
+
+impl StateDir {
+    /// `ADIT_STATE_DIR`, else `/run/adit` for root, else `$XDG_RUNTIME_DIR/adit`.
+    ///
+    /// # Errors
+    /// [`StateDirError::NoPlace`] for a user without a runtime directory.
+    pub fn from_environment() -> Result<Self, StateDirError> {
+        let non_empty = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(dir) = non_empty("ADIT_STATE_DIR") {
+            return std::path::absolute(&dir).map(Self).map_err(|source| StateDirError::Io { dir, source });
+        }
+        if geteuid().is_root() {
+            return Ok(Self(PathBuf::from("/run/adit")));
+        }
+        non_empty("XDG_RUNTIME_DIR").map(|dir| Self(dir.join("adit"))).ok_or(StateDirError::NoPlace)
+    }
+
+    /// A given directory.
+    pub const fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("control.sock")
+    }
+
+    /// The session's log.
+    pub fn log_file(&self) -> PathBuf {
+        self.0.join("session.log")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.0.join("session.pid")
+    }
+
+    /// Makes the directory, only for its owner, or checks that the one which exists is so.
+    ///
+    /// # Errors
+    /// [`StateDirError::Open`] or [`StateDirError::Io`].
+    pub fn prepare(&self) -> Result<(), StateDirError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|source| self.io(source))?;
+        let metadata = fs::symlink_metadata(&self.0).map_err(|source| self.io(source))?;
+        let why = if !metadata.is_dir() {
+            "it is no directory".to_owned()
+        } else if metadata.uid() != geteuid().as_raw() {
+            format!("it belongs to uid {}", metadata.uid())
+        } else if metadata.mode() & 0o077 != 0 {
+            format!("its mode is {:o}", metadata.mode() & 0o777)
+        } else {
+            return Ok(());
+        };
+        Err(StateDirError::Open { dir: self.0.clone(), why })
+    }
+
+    /// Becomes the session of this directory, and removes the socket of one that was killed.
+    ///
+    /// # Errors
+    /// [`StateDirError::Busy`] at once when a session lives there, else as [`StateDir::prepare`].
+    pub fn lock(&self) -> Result<SessionLock, StateDirError> {
+        self.prepare()?;
+        let mut file = self.try_lock()?.ok_or_else(|| StateDirError::Busy { dir: self.0.clone(), pid: self.pid() })?;
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&mut file).map_err(|source| self.io(source))?;
+        match fs::remove_file(self.socket()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),
+            _ => Ok(SessionLock { file }),
+        }
+    }
+
+    /// Whether a session holds the lock, which is the truth even after a SIGKILL.
+    pub fn is_held(&self) -> bool {
+        self.pid_file().exists() && matches!(self.try_lock(), Ok(None))
+    }
+
+    fn try_lock(&self) -> Result<Option<Flock<File>>, StateDirError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(self.pid_file()).map_err(|source| self.io(source))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(file)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(self.io(errno.into())),
+        }
+    }
+
+    fn pid(&self) -> String {
+        let mut text = String::new();
+        let read = File::open(self.pid_file()).and_then(|file| file.take(32).read_to_string(&mut text));
+        let pid = text.trim();
+        if read.is_ok() && !pid.is_empty() { pid.to_owned() } else { "unknown".to_owned() }
+    }
+
+    fn io(&self, source: io::Error) -> StateDirError {
+        StateDirError::Io { dir: self.0.clone(), source }
+    }
+}
+
+impl Drop for SessionLock {
+    fn drop(&mut self) {
+        // An empty pid file says that nothing was left behind; the lock itself goes with the descriptor.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// Restricts a file that was just made to its owner.
+pub(crate) fn restrict(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> (tempfile::TempDir, StateDir) {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(root.path().join("adit"));
+        (root, dir)
+    }
+
+    #[test]
+    fn a_second_session_is_told_who_holds_the_directory() {
+        let (_root, dir) = fresh();
+        let lock = dir.lock().unwrap();
+        assert!(dir.is_held());
+        let error = dir.lock().unwrap_err();
+        assert!(error.to_string().ends_with(&format!("(pid {})", std::process::id())), "{error}");
+        drop(lock);
+        assert!(!dir.is_held());
+        dir.lock().unwrap();
+    }
+
+    #[test]
+    fn the_directory_and_its_files_are_only_for_their_owner() {
+        let (_root, dir) = fresh();
+        let _lock = dir.lock().unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(dir.pid_file()).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_directory_open_to_others_is_refused_with_the_remedy() {
+        let (_root, dir) = fresh();
+        dir.prepare().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let error = dir.lock().unwrap_err();
+        assert!(error.to_string().contains("755") && error.remedy().starts_with("chmod 700 "), "{error}");
+    }
+
+    #[test]
+    fn what_a_killed_session_left_is_replaced() {
+        let (_root, dir) = fresh();
+        dir.prepare().unwrap();
+        fs::write(dir.pid_file(), "4194304\n").unwrap();
+        fs::write(dir.socket(), "").unwrap();
+        let _lock = dir.lock().unwrap();
+        assert!(!dir.socket().exists());
+        assert_eq!(dir.pid(), std::process::id().to_string());
+    }
+}
