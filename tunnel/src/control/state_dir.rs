@@ -50,6 +50,8 @@ pub enum StateDirError {
         dir: PathBuf,
         /// Its owner or its mode.
         why: String,
+        /// It is the user's own and not shared by design, so closing it is sound.
+        can_be_closed: bool,
     },
     /// It cannot be made, read or written.
     #[error("the state directory {} cannot be used", dir.display())]
@@ -69,8 +71,11 @@ impl StateDirError {
             Self::Busy { .. } => {
                 "adit quit, or set ADIT_STATE_DIR to another directory for a second session".to_owned()
             }
-            Self::Open { dir, .. } => {
+            Self::Open { dir, can_be_closed: true, .. } => {
                 format!("chmod 700 {}, or set ADIT_STATE_DIR to a directory of your own", dir.display())
+            }
+            Self::Open { .. } => {
+                "set ADIT_STATE_DIR to a directory of your own; it is made when it is missing".to_owned()
             }
             Self::Io { .. } => "set ADIT_STATE_DIR to a directory that you can write to".to_owned(),
         }
@@ -124,16 +129,16 @@ impl StateDir {
     pub fn prepare(&self) -> Result<(), StateDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|source| self.io(source))?;
         let metadata = fs::symlink_metadata(&self.0).map_err(|source| self.io(source))?;
-        let why = if !metadata.is_dir() {
-            "it is no directory".to_owned()
-        } else if metadata.uid() != geteuid().as_raw() {
-            format!("it belongs to uid {}", metadata.uid())
-        } else if metadata.mode() & 0o077 != 0 {
-            format!("its mode is {:o}", metadata.mode() & 0o777)
-        } else {
-            return Ok(());
+        let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+        let is_ours = owner == geteuid().as_raw();
+        let why = match (metadata.is_dir(), is_ours) {
+            (false, _) => "it is no directory".to_owned(),
+            (true, false) => format!("it belongs to uid {owner}"),
+            (true, true) if mode & 0o077 == 0 => return Ok(()),
+            (true, true) => format!("its mode is {mode:o}"),
         };
-        Err(StateDirError::Open { dir: self.0.clone(), why })
+        let can_be_closed = metadata.is_dir() && is_ours && mode & 0o1000 == 0;
+        Err(StateDirError::Open { dir: self.0.clone(), why, can_be_closed })
     }
 
     /// Becomes the session of this directory, and removes the socket of one that was killed.
