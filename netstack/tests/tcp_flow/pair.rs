@@ -1,0 +1,249 @@
+//! A [`TcpFlow`] and a smoltcp client on either side of a [`Link`], under a virtual clock: what the device and the application's kernel
+//! are in the product. Checks on the way that checksums come out right as the kernel finishes them, and the promise of every step:
+//! what a flow would emit at a later time was announced by `poll_at`.
+
+mod client;
+mod link;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::ControlFlow,
+    time::Duration,
+};
+
+use netstack::{
+    moment::Moment,
+    packet::Packet,
+    ring::Rings,
+    segment::Segment,
+    tcp_flow::{Ingress, TcpFlow},
+    virtio,
+};
+use smoltcp::wire::checksum;
+
+use self::client::Client;
+pub(crate) use self::link::{Conditions, Link};
+
+/// How a pair begins.
+pub(crate) struct Setup {
+    pub(crate) ipv6: bool,
+    pub(crate) rings: Rings,
+    pub(crate) mtu: u16,
+    pub(crate) client_buffer: usize,
+    pub(crate) conditions: Conditions,
+    pub(crate) seed: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            ipv6: false,
+            rings: Rings::new(),
+            mtu: 65_535,
+            client_buffer: 300_000,
+            conditions: Conditions::PERFECT,
+            seed: 1,
+        }
+    }
+}
+
+pub(crate) struct Pair {
+    pub(crate) now: Moment,
+    /// `None` until the client's first SYN has come.
+    flow: Option<TcpFlow>,
+    rings: Option<Rings>,
+    mtu: u16,
+    pub(crate) client: Client,
+    to_flow: Link,
+    to_client: Link,
+    scratch: Vec<u8>,
+    pub(crate) emitted: usize,
+}
+
+impl Pair {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let address = |v4: [u8; 4], v6: &str| if setup.ipv6 { v6.parse().unwrap() } else { IpAddr::from(v4) };
+        let host = SocketAddr::new(address([10, 0, 0, 1], "fd00::1"), 40_000);
+        let cluster = SocketAddr::new(address([10, 96, 0, 1], "fd01::1"), 80);
+        // Not the origin, where smoltcp's own sense of "at once" is.
+        let now = Moment::ORIGIN + Duration::from_secs(5);
+        Self {
+            now,
+            flow: None,
+            rings: Some(setup.rings),
+            mtu: setup.mtu,
+            client: Client::connect(host, cluster, setup.mtu, setup.client_buffer, now),
+            to_flow: Link::new(setup.conditions, setup.seed),
+            to_client: Link::new(setup.conditions, setup.seed ^ 0xffff),
+            scratch: vec![0; virtio::SCRATCH_BYTES],
+            emitted: 0,
+        }
+    }
+
+    /// A pair whose connection is open on both sides.
+    pub(crate) fn established(setup: Setup) -> Self {
+        let mut pair = Self::new(setup);
+        pair.run_until(|pair| pair.flow.is_some());
+        pair.flow().accept();
+        pair.run_until(|pair| pair.flow().can_send() && pair.client.socket().may_send());
+        pair
+    }
+
+    pub(crate) fn flow(&mut self) -> &mut TcpFlow {
+        self.flow.as_mut().expect("the client's SYN has come")
+    }
+
+    pub(crate) fn has_flow(&self) -> bool {
+        self.flow.is_some()
+    }
+
+    pub(crate) fn into_rings(self) -> Rings {
+        self.flow.expect("the client's SYN has come").into_rings()
+    }
+
+    /// Steps until `done`, which may act on both ends.
+    pub(crate) fn run_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.now + Duration::from_secs(24 * 3600);
+        while !done(self) {
+            assert!(self.now < end, "a day has passed");
+            // Whatever `done` did may have made packets ready.
+            assert!(self.exchange() | self.advance(), "nothing will ever happen again");
+        }
+    }
+
+    /// Steps until `moment` and as long as anything happens there.
+    pub(crate) fn run_to(&mut self, moment: Moment) {
+        loop {
+            while self.exchange() {}
+            if self.due().is_none_or(|due| due > moment) {
+                break;
+            }
+            self.advance();
+        }
+        self.now = moment;
+        while self.exchange() {}
+    }
+
+    /// Whether nothing will happen any more without someone's doing.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        while self.exchange() {}
+        self.due().is_none()
+    }
+
+    /// Gives a packet to the flow at once, as if the application's kernel had sent it.
+    pub(crate) fn inject(&mut self, bytes: &[u8]) -> Option<Ingress> {
+        let segment = Segment::parse(Packet::parse(bytes).ok()?).ok()?;
+        let now = self.now;
+        Some(self.flow().ingress(&segment, now))
+    }
+
+    /// Sends what is ready and delivers what is due.
+    fn exchange(&mut self) -> bool {
+        let now = self.now;
+        let mut happened = false;
+        for packet in self.client.poll(now) {
+            self.to_flow.send(packet, now);
+            happened = true;
+        }
+        happened |= self.flow_egress(now) > 0;
+        while let Some(packet) = self.to_flow.receive(now) {
+            self.flow_ingress(&packet);
+            happened = true;
+        }
+        while let Some(packet) = self.to_client.receive(now) {
+            self.client.receive(packet, now);
+            happened = true;
+        }
+        happened
+    }
+
+    fn flow_ingress(&mut self, packet: &[u8]) {
+        let segment = Segment::parse(Packet::parse(packet).unwrap()).unwrap();
+        let (now, mtu) = (self.now, self.mtu);
+        if let Some(rings) = self.rings.take_if(|_| segment.opens()) {
+            self.flow = Some(TcpFlow::new(segment.key(), 7, rings, mtu, now));
+        }
+        if let Some(flow) = &mut self.flow {
+            assert_eq!(flow.ingress(&segment, now), Ingress::Taken);
+        }
+    }
+
+    fn flow_egress(&mut self, now: Moment) -> usize {
+        let Some(flow) = &mut self.flow else { return 0 };
+        let to_client = &mut self.to_client;
+        let emitted = flow.egress(now, &mut self.scratch, |bytes| {
+            to_client.send(finish_checksum(bytes), now);
+            ControlFlow::Continue(())
+        });
+        self.emitted += emitted;
+        emitted
+    }
+
+    fn due(&mut self) -> Option<Moment> {
+        let now = self.now;
+        let flow = self.flow.as_mut().and_then(|flow| flow.poll_at(now));
+        [self.to_flow.due(), self.to_client.due(), self.client.poll_at(now), flow].into_iter().flatten().min()
+    }
+
+    /// Goes on to what is due next; on the way the flow must stay as silent as it announced.
+    fn advance(&mut self) -> bool {
+        let Some(due) = self.due() else { return false };
+        if due <= self.now {
+            return self.exchange();
+        }
+        let just_before = Moment::from_micros(due.as_micros() - 1);
+        assert_eq!(self.flow_egress(just_before), 0, "the flow emitted before the time that it announced");
+        self.now = due;
+        true
+    }
+}
+
+/// What the kernel does with an unfinished checksum when a packet leaves the machine; strips the virtio header.
+pub(crate) fn finish_checksum(bytes: &[u8]) -> Vec<u8> {
+    let (virtio, packet) = bytes.split_at(virtio::HEADER_BYTES);
+    let mut packet = packet.to_vec();
+    assert_eq!(virtio[..6], [1, 0, 0, 0, 0, 0], "the checksum is unfinished, and there is no segmentation");
+    let start = usize::from(u16::from_ne_bytes([virtio[6], virtio[7]]));
+    let offset = usize::from(u16::from_ne_bytes([virtio[8], virtio[9]]));
+    let sum = !checksum::data(&packet[start..]);
+    packet[start + offset..][..2].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// Bytes that differ from place to place.
+pub(crate) fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|place| (place as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ seed).collect()
+}
+
+/// Takes everything that is in the receive ring.
+pub(crate) fn drain(flow: &mut TcpFlow, into: &mut Vec<u8>, at_most: usize) {
+    let end = into.len() + at_most;
+    while into.len() < end {
+        let room = end - into.len();
+        let taken = flow.recv(|bytes| {
+            let taken = bytes.len().min(room);
+            into.extend_from_slice(&bytes[..taken]);
+            (taken, ())
+        });
+        if taken.is_none() {
+            break;
+        }
+    }
+}
+
+/// Fills the transmit ring from `bytes`; returns how many went in.
+pub(crate) fn fill(flow: &mut TcpFlow, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        let filled = flow.send(|room| {
+            let len = room.len().min(bytes.len() - sent);
+            room[..len].copy_from_slice(&bytes[sent..sent + len]);
+            (len, len)
+        });
+        match filled {
+            Some(filled) => sent += filled,
+            None => break,
+        }
+    }
+    sent
+}
