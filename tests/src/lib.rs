@@ -1,9 +1,16 @@
 //! The namespace harness and what it is made of. The suites are in `tests/`.
 //!
 //! - [`machine`]: before `main`, the test process moves into namespaces of its own.
-//! - [`lab`]: a world for one test, programs in it, and adit's own two.
+//! - [`lab`]: a world for one test, programs in it, and adit's own two ([`programs`]).
 //! - [`process`]: a program that dies with its test and whose output shows when the test fails.
+//! - [`emulator`]: a link with delay, rate, loss and blackouts.
 //! - [`observe`]: what `ip` and `/proc` say, for comparisons before and after.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
 
+pub mod emulator;
+pub mod lab;
 pub mod machine;
+pub mod observe;
+pub mod process;
+pub mod programs;
+pub mod wait;

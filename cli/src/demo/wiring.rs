@@ -103,6 +103,12 @@ impl<'a> Wiring<'a> {
         self.ask(|| format!("set the MTU of {name} to {mtu}"), request)
     }
 
+    /// Sets how many packets wait in a link's queue.
+    pub fn set_queue_len(&self, name: &str, packets: u32) -> Result<(), WiringError> {
+        let request = self.handle.link().set(LinkUnspec::new_with_name(name).txqueuelen(packets).build()).execute();
+        self.ask(|| format!("set the queue of {name} to {packets}"), request)
+    }
+
     /// Gives a link an address; usable at once, without duplicate address detection.
     pub fn add_address(&self, name: &str, address: IpAddr, prefix_len: u8) -> Result<(), WiringError> {
         let step = || format!("add {address}/{prefix_len} to {name}");
