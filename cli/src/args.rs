@@ -19,6 +19,17 @@ pub struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show adit at work in a small cluster on this machine, made of network namespaces
+    #[command(after_help = "Examples:\n  \
+        adit demo\n  \
+        adit demo --keep          and a shell on the developer's machine of the demo\n\n\
+        It needs no root where ordinary users may make namespaces, does not touch this machine's network, and leaves \
+        nothing behind, however it ends.")]
+    Demo {
+        /// Leave a shell on the developer's machine before leaving the cluster
+        #[arg(long)]
+        keep: bool,
+    },
     /// Join: cluster addresses and names work for every program on this machine
     #[command(after_help = "Examples:\n  \
         adit connect --gateway gateway.example.com:7844 --identity alice.pem\n  \

@@ -1,6 +1,7 @@
 //! One file a command. Before: [`crate::args`]; after: [`crate::ipc`] or [`crate::session_process`].
 
 pub mod connect;
+mod demo;
 mod documents;
 mod quit;
 mod status;
@@ -17,6 +18,7 @@ use crate::{
 /// [`Failure`] with the exit code, for the caller to print.
 pub fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Demo { keep } => demo::run(keep),
         Command::Connect(connect) => connect::run(&connect),
         Command::Status(status) => status::run(&status),
         Command::Quit => quit::run(),

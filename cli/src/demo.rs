@@ -4,7 +4,8 @@
 //! [`entry`] moves the process where it may make namespaces and leaves no trace, [`namespace`] makes one,
 //! [`wiring`] joins them, [`plan`] holds every address and name, [`services`] runs what the cluster offers
 //! ([`nameserver`], [`http`], [`echo`]), and [`world`] composes all that.
-//! Not here: adit itself. A world has no idea what will join its halves.
+//! A world has no idea what will join its halves: [`stage`] adds adit to it, [`tour`] holds the demo's steps and
+//! [`transcript`] shows them.
 
 pub mod echo;
 pub mod entry;
@@ -14,6 +15,9 @@ pub mod namespace;
 pub mod pattern;
 pub mod plan;
 pub mod services;
+pub mod stage;
+pub mod tour;
+pub mod transcript;
 pub mod wiring;
 pub mod world;
 pub mod zones;
