@@ -153,3 +153,6 @@ fn write(
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
     Some(len)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! - [`moment`]: time, as an argument.
 //! - [`packet`], [`segment`], [`udp`], [`icmp`]: views of what the TUN device read, and builders of what it is to write.
 //! - [`virtio`]: the header in front of every packet written to the device.
+//! - [`fragment`]: IP fragments put together again.
 //! - [`flow`], [`flow_table`]: names of flows, and the flows that are alive, with a cap and a stated eviction order.
 //! - [`tcp_flow`], [`tcp_reply`], [`ring`]: one TCP connection of an application, the replies to segments without one, its memory.
 //! - [`drop_reason`]: why a packet went no further, counted.
@@ -14,6 +15,7 @@
 pub mod drop_reason;
 pub mod flow;
 pub mod flow_table;
+pub mod fragment;
 pub mod icmp;
 pub mod moment;
 pub mod packet;

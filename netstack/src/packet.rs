@@ -1,7 +1,7 @@
 //! [`Packet`]: a checked view of one IP packet as the TUN device read it.
 //!
 //! Owns the IP headers of both families: lengths, extension headers, addresses that make no sense. Does not own fragments
-//! (`crate::fragment`) nor what is inside ([`crate::segment`], [`crate::udp`], [`crate::icmp`]), and verifies no checksum.
+//! ([`crate::fragment`]) nor what is inside ([`crate::segment`], [`crate::udp`], [`crate::icmp`]), and verifies no checksum.
 //! Before: `tunnel::device`; after: one of those, by [`Packet::protocol`].
 
 mod address;
@@ -129,7 +129,7 @@ impl<'a> Packet<'a> {
         self.hop_limit
     }
 
-    /// Set when this is only a part: hand it to `crate::fragment::Reassembler` and parse what that gives back.
+    /// Set when this is only a part: hand it to [`crate::fragment::Reassembler`] and parse what that gives back.
     pub const fn fragment(&self) -> Option<FragmentInfo> {
         self.fragment
     }
@@ -155,3 +155,6 @@ impl<'a> Packet<'a> {
 pub(crate) const fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,71 @@ fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A segment of a connection from 10.0.0.1:4000 to 10.96.0.1:80, with these flags, options and payload.
+    fn bytes(flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+        let len = 40 + options.len() + payload.len();
+        let mut bytes =
+            vec![0x45, 0, 0, u8::try_from(len).unwrap(), 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 96, 0, 1];
+        bytes.extend([0x0f, 0xa0, 0, 80, 0, 0, 0, 9, 0, 0, 0, 7]);
+        bytes.extend([u8::try_from((20 + options.len()) / 4 * 16).unwrap(), flags, 0xff, 0xff, 0, 0, 0, 0]);
+        bytes.extend(options);
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Segment<'_>, DropReason> {
+        Segment::parse(Packet::parse(bytes)?)
+    }
+
+    #[test]
+    fn what_a_segment_says_is_read() {
+        let bytes = bytes(FIN | ACK, &[1, 1, 1, 0], b"payload");
+        let segment = parse(&bytes).unwrap();
+        assert_eq!(segment.key().to_string(), "tcp 10.0.0.1:4000 -> 10.96.0.1:80");
+        assert_eq!((segment.payload(), segment.sequence(), segment.acknowledged()), (b"payload".as_slice(), 9, 7));
+        assert_eq!(segment.sequence_end(), 9 + 7 + 1);
+        assert!(!segment.opens() && !segment.resets());
+    }
+
+    #[test]
+    fn flags_that_exclude_each_other_are_named() {
+        for flags in [SYN | FIN, SYN | RST, FIN | RST, SYN | FIN | RST | ACK, FIN, 0, 0x08] {
+            assert_eq!(parse(&bytes(flags, &[], &[])).unwrap_err(), DropReason::TcpFlags, "{flags:#x}");
+        }
+        for flags in [SYN, SYN | ACK, ACK, FIN | ACK, RST, RST | ACK, SYN | 0xc8, ACK | 0x28] {
+            assert!(parse(&bytes(flags, &[], &[])).is_ok(), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn offsets_and_options_stay_inside() {
+        let mut short = bytes(ACK, &[], &[]);
+        short[32] = 4 << 4;
+        assert_eq!(parse(&short).unwrap_err(), DropReason::TcpHeader);
+        short[32] = 6 << 4;
+        assert_eq!(parse(&short).unwrap_err(), DropReason::TcpHeader);
+        let sane: [&[u8]; 5] = [&[2, 4, 5, 180], &[1, 3, 3, 7], &[4, 2, 1, 1], &[254, 4, 0, 0], &[0, 9, 9, 9]];
+        for options in sane {
+            assert!(parse(&bytes(SYN, options, &[])).is_ok(), "{options:?}");
+        }
+        let insane: [&[u8]; 6] =
+            [&[2, 3, 5, 1], &[1, 1, 3, 4], &[1, 1, 1, 5], &[254, 0, 0, 0], &[254, 5, 0, 0], &[5, 4, 0, 0]];
+        for options in insane {
+            assert_eq!(parse(&bytes(SYN, options, &[])).unwrap_err(), DropReason::TcpHeader, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_of_zero_is_named() {
+        for at in [20, 22] {
+            let mut bytes = bytes(SYN, &[], &[]);
+            bytes[at..at + 2].fill(0);
+            assert_eq!(parse(&bytes).unwrap_err(), DropReason::PortZero);
+        }
+    }
+}

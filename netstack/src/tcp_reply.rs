@@ -64,3 +64,49 @@ fn build(segment: &Segment<'_>, flags: u8, sequence: u32, acknowledged: u32) -> 
     tcp[16..18].copy_from_slice(&ip.pseudo_sum().to_be_bytes());
     Some(reply)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Packet;
+
+    fn segment_bytes(ipv6: bool, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let (host, cluster) = if ipv6 { ("fd00::1", "fd01::1") } else { ("10.0.0.1", "10.96.0.1") };
+        let len = u16::try_from(HEADER_BYTES + payload.len()).unwrap();
+        let ip = IpHeader::new(host.parse().unwrap(), cluster.parse().unwrap(), IpProtocol::Tcp, len).unwrap();
+        let mut bytes = vec![0; ip.total_len()];
+        ip.write(&mut bytes);
+        let tcp = &mut bytes[ip.len()..];
+        tcp[..14].copy_from_slice(&[0x0f, 0xa0, 0, 80, 0, 0, 0, 9, 0, 0, 0, 7, 5 << 4, flags]);
+        tcp[HEADER_BYTES..].copy_from_slice(payload);
+        bytes
+    }
+
+    /// Flags, sequence and acknowledgement of the answer.
+    fn answer(to: &[u8], reply: impl FnOnce(&Segment<'_>) -> Option<TcpReply>) -> Option<(u8, u32, u32)> {
+        let segment = Segment::parse(Packet::parse(to).unwrap()).unwrap();
+        let reply = reply(&segment)?;
+        let answer = Segment::parse(Packet::parse(&reply.as_bytes()[virtio::HEADER_BYTES..]).unwrap()).unwrap();
+        assert_eq!(answer.key().host.0, segment.key().cluster.0);
+        assert_eq!(answer.key().cluster.0, segment.key().host.0);
+        Some((answer.flags(), answer.sequence(), answer.acknowledged()))
+    }
+
+    #[test]
+    fn a_stray_segment_is_reset_as_rfc_9293_says() {
+        for ipv6 in [false, true] {
+            let of = |flags, payload: &[u8]| answer(&segment_bytes(ipv6, flags, payload), reset);
+            assert_eq!(of(ACK, b"abc"), Some((RST, 7, 0)));
+            assert_eq!(of(crate::segment::SYN, b""), Some((RST | ACK, 0, 10)));
+            assert_eq!(of(RST, b""), None);
+        }
+    }
+
+    #[test]
+    fn a_repeated_fin_is_acknowledged_and_an_acknowledgement_is_not() {
+        let of = |flags, payload: &[u8]| answer(&segment_bytes(false, flags, payload), acknowledge);
+        assert_eq!(of(crate::segment::FIN | ACK, b"abc"), Some((ACK, 7, 13)));
+        assert_eq!(of(ACK, b""), None);
+        assert_eq!(of(RST | ACK, b""), None);
+    }
+}

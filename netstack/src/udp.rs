@@ -109,3 +109,84 @@ pub fn write(scratch: &mut [u8], from: ClusterAddr, to: HostAddr, payload: &[u8]
     packet[headers.len..].copy_from_slice(payload);
     Some(len)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use smoltcp::wire::checksum;
+
+    use super::*;
+
+    fn addresses(ipv6: bool) -> (ClusterAddr, HostAddr) {
+        let (from, to) = if ipv6 { ("[fd01::1]:53", "[fd00::1]:4000") } else { ("10.96.0.1:53", "10.0.0.1:4000") };
+        (ClusterAddr(from.parse().unwrap()), HostAddr(to.parse().unwrap()))
+    }
+
+    /// The packet, with its checksum finished as the kernel does, and whether it is then right.
+    fn finish(bytes: &mut [u8]) -> (&[u8], bool) {
+        let start = usize::from(u16::from_ne_bytes([bytes[6], bytes[7]]));
+        let packet = &mut bytes[virtio::HEADER_BYTES..];
+        let sum = !checksum::data(&packet[start..]);
+        packet[start + 6..start + 8].copy_from_slice(&sum.to_be_bytes());
+        let parsed = Packet::parse(packet).unwrap();
+        let protocol = smoltcp::wire::IpProtocol::Udp;
+        let len = u32::try_from(parsed.payload().len()).unwrap();
+        let pseudo = checksum::pseudo_header(&parsed.source().into(), &parsed.destination().into(), protocol, len);
+        let right = checksum::combine(&[pseudo, checksum::data(parsed.payload())]) == 0xffff;
+        (packet, right)
+    }
+
+    proptest! {
+        #[test]
+        fn a_datagram_is_read_as_it_was_written(ipv6: bool, payload: Vec<u8>) {
+            let (from, to) = addresses(ipv6);
+            let mut scratch = vec![0xaa; virtio::SCRATCH_BYTES];
+            let len = write(&mut scratch, from, to, &payload).unwrap();
+            let (packet, right) = finish(&mut scratch[..len]);
+            prop_assert!(right);
+            let datagram = Datagram::parse(Packet::parse(packet).unwrap()).unwrap();
+            prop_assert_eq!(datagram.payload(), payload.as_slice());
+            // Seen from the host, who sent is the host.
+            prop_assert_eq!(datagram.key(), FlowKey { host: HostAddr(from.0), cluster: ClusterAddr(to.0), protocol: Protocol::Udp });
+        }
+    }
+
+    #[test]
+    fn the_largest_payload_fits_and_one_more_does_not() {
+        for (ipv6, largest) in [(false, 65_507), (true, 65_527)] {
+            let (from, to) = addresses(ipv6);
+            assert!(Headers::new(from, to, largest).is_some());
+            assert!(Headers::new(from, to, largest + 1).is_none());
+        }
+        let mut scratch = vec![0; virtio::SCRATCH_BYTES];
+        let (from, to) = addresses(false);
+        assert_eq!(write(&mut scratch, from, to, &[1; 65_507]), Some(virtio::SCRATCH_BYTES));
+        assert_eq!(write(&mut scratch[..100], from, to, &[1; 65_507]), None);
+    }
+
+    #[test]
+    fn two_families_make_no_packet() {
+        let (from, _) = addresses(false);
+        let (_, to) = addresses(true);
+        assert!(Headers::new(from, to, 1).is_none());
+    }
+
+    #[test]
+    fn a_lying_length_or_a_port_of_zero_is_named() {
+        let (from, to) = addresses(false);
+        let mut scratch = vec![0; 128];
+        let len = write(&mut scratch, from, to, b"payload").unwrap();
+        let packet = &mut scratch[virtio::HEADER_BYTES..len];
+        let reason = |packet: &[u8]| Datagram::parse(Packet::parse(packet).unwrap()).map(|_| ()).unwrap_err();
+        let udp = 20;
+        for (len, expected) in [(7, DropReason::UdpLength), (16, DropReason::UdpLength)] {
+            packet[udp + 5] = len;
+            assert_eq!(reason(packet), expected);
+        }
+        packet[udp + 5] = 15;
+        packet[udp..udp + 2].fill(0);
+        assert_eq!(reason(packet), DropReason::PortZero);
+        packet[2..4].copy_from_slice(&27u16.to_be_bytes());
+        assert_eq!(reason(packet), DropReason::Truncated);
+    }
+}

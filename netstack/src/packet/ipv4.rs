@@ -52,6 +52,19 @@ fn fragment(bytes: &[u8], header_len: usize) -> Option<FragmentInfo> {
     })
 }
 
+/// Makes the header of a fragment that of a whole packet, but for [`set_total_len`].
+pub(crate) fn clear_fragment(header: &mut [u8]) {
+    header[6..8].fill(0);
+}
+
+/// Makes the header of `bytes`, a whole packet, right for its length.
+pub(crate) fn set_total_len(bytes: &mut [u8]) {
+    let total_len = u16::try_from(bytes.len()).expect("checked when it was reassembled");
+    bytes[2..4].copy_from_slice(&total_len.to_be_bytes());
+    let header_len = usize::from(bytes[0] & 0x0f) * 4;
+    write_checksum(&mut bytes[..header_len]);
+}
+
 /// A header without options; `total_len` counts it.
 pub(crate) fn write(
     out: &mut [u8],

@@ -99,6 +99,12 @@ fn address(bytes: &[u8], at: usize) -> IpAddr {
     Ipv6Addr::from(octets).into()
 }
 
+/// Makes the header of `bytes`, a whole packet, right for its length.
+pub(crate) fn set_payload_len(bytes: &mut [u8]) {
+    let payload_len = u16::try_from(bytes.len() - HEADER_BYTES).expect("checked when it was reassembled");
+    bytes[4..6].copy_from_slice(&payload_len.to_be_bytes());
+}
+
 /// A header in front of `payload_len` bytes.
 pub(crate) fn write(
     out: &mut [u8],
