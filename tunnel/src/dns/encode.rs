@@ -1,0 +1,208 @@
+//! The answer that a program gets: encoded for its identifier, question, EDNS and transport.
+//!
+//! Pure. Before: `lookup` or `cache`; after: `Resolver::answer`.
+//!
+//! A short name is answered by a CNAME record from the name that was asked to the one that was found, then the records as the
+//! nameserver gave them. glibc follows the chain by owner names, musl takes any address in the answer, dig shows it, c-ares and
+//! systemd-resolved follow it; CoreDNS's autopath does the same for every pod. Rewriting the owners instead would claim records that
+//! nobody published, and would hide the canonical name that `getent hosts` shows inside a pod.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    name::Name,
+    query::{Edns, OPT_BYTES, Query, Question, put_opt, put_question},
+    reply::{Record, Reply},
+    wire::{CLASS_IN, HEADER_BYTES, MAX_MESSAGE_BYTES, code, flag, kind},
+};
+
+/// The longest TTL that a program is told. Programs that cache by it (JVM, browsers) would otherwise hold a cluster address after
+/// `adit quit`; the nameserver's own TTL rules inside.
+const MAX_TOLD: Duration = Duration::from_secs(10);
+
+/// A compression pointer reaches this far (RFC 1035, 4.1.4).
+const MAX_POINTER: usize = 0x3fff;
+
+/// How a reply is to be given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form<'a> {
+    /// The name that the records are about, when it is not the one that was asked.
+    pub(super) alias_of: Option<&'a Name>,
+    /// How long the reply lay in the cache.
+    pub(super) age: Duration,
+    /// The most bytes that the transport carries.
+    pub(super) limit: usize,
+}
+
+/// Encodes `reply` as the answer to `query`. What does not fit is left out from its end, and said by TC where it mattered.
+pub(super) fn encode(query: &Query, reply: &Reply, form: Form<'_>) -> Vec<u8> {
+    let alias = form.alias_of.filter(|target| !target.is(&query.question.name)).map(|target| Record {
+        owner: query.question.name.clone(),
+        kind: kind::CNAME,
+        class: CLASS_IN,
+        ttl: reply.answers.iter().map(|record| record.ttl).min().unwrap_or(MAX_TOLD.as_secs() as u32),
+        content: target.wire().into(),
+    });
+    let room = form.limit.min(MAX_MESSAGE_BYTES).saturating_sub(query.edns.map_or(0, |_| OPT_BYTES));
+    let mut writer = Writer::new(query, room, form.age);
+    let answers = writer.section(alias.iter().chain(&reply.answers));
+    let authorities = if answers.whole { writer.section(&reply.authorities) } else { Written::NOTHING };
+    let additionals = if authorities.whole { writer.section(&reply.additionals) } else { Written::NOTHING };
+    let mut flags = reply.flags & flag::AUTHORITATIVE | flag::RECURSION_AVAILABLE;
+    // Additional records may be missing without a word (RFC 2181, 9).
+    if reply.flags & flag::TRUNCATED != 0 || !authorities.whole {
+        flags |= flag::TRUNCATED;
+    }
+    if query.dnssec_ok() || query.flags & flag::AUTHENTIC_DATA != 0 {
+        flags |= reply.flags & flag::AUTHENTIC_DATA;
+    }
+    writer.finish(query, flags, reply.code, [answers.count, authorities.count, additionals.count])
+}
+
+/// An answer without records: an error, or "I do not know".
+pub(super) fn encode_code(query: &Query, code: u16) -> Vec<u8> {
+    encode_error(query.id, query.flags, Some(&query.question), query.edns, code)
+}
+
+/// As [`encode_code`], for a query that could be read in part only.
+pub(super) fn encode_error(id: u16, flags: u16, question: Option<&Question>, edns: Option<Edns>, code: u16) -> Vec<u8> {
+    let mut message = vec![0; HEADER_BYTES];
+    if let Some(question) = question {
+        put_question(&mut message, question);
+    }
+    if let Some(edns) = edns {
+        put_opt(&mut message, code, edns.dnssec_ok);
+    }
+    let counts = [u16::from(question.is_some()), 0, 0, u16::from(edns.is_some())];
+    put_header(&mut message, id, flags, flag::RECURSION_AVAILABLE, code, counts);
+    message
+}
+
+/// Fills in the header: what comes back from the asker's flags is opcode, RD and CD.
+fn put_header(message: &mut [u8], id: u16, asked: u16, flags: u16, code: u16, counts: [u16; 4]) {
+    let returned = asked & (0xf << 11 | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
+    // An asker without EDNS cannot be told the upper bits; SERVFAIL stands for any such code.
+    let code = if code > flag::CODE && counts[3] == 0 { code::SERVER_FAILURE } else { code };
+    let flags = flag::RESPONSE | returned | flags | code & flag::CODE;
+    let [questions, answers, authorities, additionals] = counts;
+    let numbers = [id, flags, questions, answers, authorities, additionals];
+    for (place, number) in message.chunks_exact_mut(2).zip(numbers) {
+        place.copy_from_slice(&number.to_be_bytes());
+    }
+}
+
+/// How many records of a section were written, and whether those were all.
+struct Written {
+    count: u16,
+    whole: bool,
+}
+
+impl Written {
+    const NOTHING: Self = Self { count: 0, whole: false };
+}
+
+/// Writes records until the room ends, their owners compressed.
+struct Writer {
+    message: Vec<u8>,
+    room: usize,
+    age: Duration,
+    /// Where each name, and each tail of one, stands in small letters. Keyed by its wire format.
+    places: FxHashMap<Box<[u8]>, u16>,
+}
+
+impl Writer {
+    fn new(query: &Query, room: usize, age: Duration) -> Self {
+        let mut writer = Self { message: vec![0; HEADER_BYTES], room, age, places: FxHashMap::default() };
+        put_question(&mut writer.message, &query.question);
+        writer.note_places(query.question.name.wire(), HEADER_BYTES);
+        writer
+    }
+
+    fn section<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> Written {
+        let mut count: u16 = 0;
+        for record in records {
+            let start = self.message.len();
+            self.put_record(record);
+            // The room is under 64 KiB and a record has 11 bytes, so the count cannot overflow.
+            if self.message.len() > self.room {
+                self.message.truncate(start);
+                self.places.retain(|_, place| usize::from(*place) < start);
+                return Written { count, whole: false };
+            }
+            count += 1;
+        }
+        Written { count, whole: true }
+    }
+
+    fn put_record(&mut self, record: &Record) {
+        self.put_name(record.owner.wire());
+        self.message.extend_from_slice(&record.kind.to_be_bytes());
+        self.message.extend_from_slice(&record.class.to_be_bytes());
+        self.message.extend_from_slice(&self.told(record.ttl).to_be_bytes());
+        let length_at = self.message.len();
+        self.message.extend_from_slice(&[0, 0]);
+        // The one content that is compressed: the target of a CNAME, which the next records are about.
+        if record.kind == kind::CNAME && !record.content.is_empty() {
+            self.put_name(&record.content);
+        } else {
+            self.message.extend_from_slice(&record.content);
+        }
+        let length = self.message.len() - length_at - 2;
+        // Expanding may pass 16 bits in a message that is over any room, and so is cut off at once.
+        let length = u16::try_from(length).unwrap_or(u16::MAX);
+        self.message[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+
+    fn told(&self, ttl: u32) -> u32 {
+        let age = u32::try_from(self.age.as_secs()).unwrap_or(u32::MAX);
+        ttl.saturating_sub(age).min(MAX_TOLD.as_secs() as u32)
+    }
+
+    /// Writes a name as labels up to the first tail that stands in the message already, then a pointer to it.
+    fn put_name(&mut self, wire: &[u8]) {
+        let small = wire.to_ascii_lowercase();
+        let start = self.message.len();
+        let mut at = 0;
+        while small.get(at).is_some_and(|len| *len != 0) {
+            if let Some(place) = self.places.get(&small[at..]) {
+                let pointer = 0xc000 | *place;
+                self.message.extend_from_slice(&pointer.to_be_bytes());
+                self.note_tails(&small, at, start);
+                return;
+            }
+            let end = (at + 1 + usize::from(small[at])).min(wire.len());
+            self.message.extend_from_slice(&wire[at..end]);
+            at = end;
+        }
+        self.message.push(0);
+        self.note_tails(&small, at, start);
+    }
+
+    fn note_places(&mut self, wire: &[u8], start: usize) {
+        let small = wire.to_ascii_lowercase();
+        self.note_tails(&small, small.len().saturating_sub(1), start);
+    }
+
+    /// Remembers the tails of a name that begin before `until` and were written from `start` on.
+    fn note_tails(&mut self, small: &[u8], until: usize, start: usize) {
+        let mut at = 0;
+        while at < until {
+            if let Some(place) = u16::try_from(start + at).ok().filter(|place| usize::from(*place) <= MAX_POINTER) {
+                self.places.entry(small[at..].into()).or_insert(place);
+            }
+            at += 1 + usize::from(small[at]);
+        }
+    }
+
+    fn finish(mut self, query: &Query, flags: u16, code: u16, counts: [u16; 3]) -> Vec<u8> {
+        if let Some(edns) = query.edns {
+            put_opt(&mut self.message, code, edns.dnssec_ok);
+        }
+        let [answers, authorities, additionals] = counts;
+        let additionals = additionals + u16::from(query.edns.is_some());
+        put_header(&mut self.message, query.id, query.flags, flags, code, [1, answers, authorities, additionals]);
+        self.message
+    }
+}
