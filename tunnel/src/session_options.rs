@@ -3,6 +3,7 @@
 
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
+pub use link::carrier::CarrierChoice;
 use link::{prefix::Prefix, version::Incompatible};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -63,19 +64,6 @@ impl fmt::Display for GatewayAddress {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
-}
-
-/// Which carriers may be tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CarrierChoice {
-    /// All of them at once; the best that works is used.
-    #[default]
-    Auto,
-    /// QUIC over UDP.
-    Udp,
-    /// QUIC packets, length-framed, over one TCP connection.
-    Tcp,
 }
 
 /// What a starting session has done so far, in this order. Each is told once, except [`Progress::Connecting`].
@@ -139,6 +127,14 @@ pub enum SessionError {
     /// The versions are a major apart.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
+    /// The gateway says that the versions are a major apart.
+    #[error("{gateway}: {reason}")]
+    Version {
+        /// As the user wrote it.
+        gateway: GatewayAddress,
+        /// The gateway's words, which name the side to upgrade.
+        reason: String,
+    },
     /// The gateway knows the identity's authority and still says no.
     #[error("the gateway {gateway} refused this identity: {reason}")]
     Refused {
@@ -192,7 +188,7 @@ impl SessionError {
             Self::Route { .. } => "whoever runs the gateway must narrow `routes` in its gateway.toml".to_owned(),
             Self::Privilege { .. } => "run it as root (sudo adit connect ...), or with CAP_NET_ADMIN".to_owned(),
             Self::NoTunDevice => "modprobe tun; in a container, start it with --device /dev/net/tun".to_owned(),
-            Self::Incompatible(_) | Self::Host { .. } => return None,
+            Self::Incompatible(_) | Self::Version { .. } | Self::Host { .. } => return None,
         })
     }
 }

@@ -67,11 +67,17 @@ pub enum DialError {
         gateway: SocketAddr,
     },
     /// The handshake failed: certificates, most often.
-    #[error("the gateway at {gateway} and this identity do not accept each other: {reason}")]
+    #[error("the gateway at {gateway} and this identity do not accept each other")]
     Handshake {
         /// Who was dialed.
         gateway: SocketAddr,
-        /// TLS's own words.
+        /// QUIC's word, with the TLS alert in it.
+        source: ConnectionError,
+    },
+    /// The TLS configuration does not fit QUIC.
+    #[error("the TLS configuration cannot be used: {reason}")]
+    Tls {
+        /// What is wrong with it.
         reason: String,
     },
     /// This machine cannot send there.
@@ -175,7 +181,7 @@ impl Dialer {
         refused: impl Future<Output = ()>,
     ) -> Result<Link, DialError> {
         let gateway = self.gateway;
-        let failed = |reason: String| DialError::Handshake { gateway, reason };
+        let failed = |reason: String| DialError::Tls { reason };
         let crypto = QuicClientConfig::try_from(Arc::clone(&self.tls)).map_err(|error| failed(error.to_string()))?;
         let mut client = ClientConfig::new(Arc::new(crypto));
         client.transport_config(transport_config(carrier));
@@ -216,7 +222,7 @@ impl Dialer {
             | ConnectionError::ApplicationClosed(_)
             | ConnectionError::Reset
             | ConnectionError::LocallyClosed
-            | ConnectionError::CidsExhausted => DialError::Handshake { gateway, reason: error.to_string() },
+            | ConnectionError::CidsExhausted => DialError::Handshake { gateway, source: error },
         }
     }
 }

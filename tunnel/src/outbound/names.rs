@@ -1,0 +1,130 @@
+//! DNS as programs speak it: datagrams and connections to port 53 of a captured nameserver, answered by the session's resolver.
+//!
+//! UDP queries are answered from the address they were sent to. A TCP connection ends in a flow like any other, whose far end is
+//! the resolver instead of a stream. Before: [`crate::outbound`]; after: [`crate::dns`].
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use netstack::{flow::FlowKey, udp};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    sync::Semaphore,
+};
+
+use super::{LinkDns, Outbound};
+use crate::{
+    control::counters::DnsCounters as StatusCounters,
+    dns::{Arrived, DnsCounters, MAX_UNDER_WAY, MarkedSockets, Resolver, Transport, stream},
+};
+
+/// Bytes on their way between a connection's ring and the resolver, each way: one message fits.
+const LOCAL_BYTES: usize = 64 << 10;
+/// Connections to the resolver at once; more are left to their SYN's next try.
+const MAX_CONNECTIONS: usize = 256;
+
+type SessionResolver = Resolver<LinkDns, MarkedSockets>;
+
+/// The captured nameservers and who answers for them.
+pub struct Names {
+    resolver: Arc<SessionResolver>,
+    nameservers: Vec<SocketAddr>,
+    queries: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+impl Names {
+    /// Answers for `nameservers`.
+    pub fn new(resolver: Arc<SessionResolver>, nameservers: Vec<SocketAddr>) -> Self {
+        Self {
+            resolver,
+            nameservers,
+            // Both sides of the resolver have as many; it answers what is above them with an error itself.
+            queries: Arc::new(Semaphore::new(2 * MAX_UNDER_WAY)),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        }
+    }
+
+    pub(super) fn is_nameserver(&self, address: SocketAddr) -> bool {
+        self.nameservers.contains(&address)
+    }
+
+    pub(super) fn counters(&self) -> DnsCounters {
+        self.resolver.counters()
+    }
+
+    /// The far end for a TCP flow to a nameserver; `None` for every other flow.
+    pub(super) fn accept(&self, key: FlowKey, outbound: &Rc<Outbound>) -> Option<Local> {
+        if !self.is_nameserver(key.cluster.0) {
+            return None;
+        }
+        let slot = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        let (near, far) = duplex(LOCAL_BYTES);
+        let arrived = Arrived { nameserver: key.cluster.0, transport: Transport::Tcp };
+        let resolver = Arc::clone(&self.resolver);
+        outbound.tasks.spawn_local(async move {
+            let answer = |message: Vec<u8>| {
+                let resolver = Arc::clone(&resolver);
+                async move { resolver.answer(&message, arrived).await }
+            };
+            if let Err(error) = stream::serve(far, answer).await {
+                tracing::debug!(%error, "a DNS connection broke");
+            }
+            drop(slot);
+        });
+        Some(Local { near })
+    }
+}
+
+impl Outbound {
+    /// A query in a datagram; above the limit it is dropped, and the program asks again.
+    pub(super) fn query(self: &Rc<Self>, key: FlowKey, message: &[u8]) {
+        let Some(names) = &self.names else { return };
+        let Ok(slot) = Arc::clone(&names.queries).try_acquire_owned() else { return };
+        let (resolver, outbound, message) = (Arc::clone(&names.resolver), Rc::clone(self), message.to_vec());
+        self.tasks.spawn_local(async move {
+            let arrived = Arrived { nameserver: key.cluster.0, transport: Transport::Udp };
+            if let Some(answer) = resolver.answer(&message, arrived).await {
+                outbound.write_with(|scratch| udp::write(scratch, key.cluster, key.host, &answer));
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// Raises the status's counters to the resolver's.
+pub(super) fn publish(status: &StatusCounters, counters: &DnsCounters) {
+    status.queries.set(counters.cluster + counters.ordinary + counters.strays + counters.malformed + counters.refused);
+    status.cluster.set(counters.asked_cluster);
+    status.ordinary.set(counters.ordinary);
+    status.cache_hits.set(counters.cached);
+    status.failures.set(counters.link_down + counters.over_limit + counters.timed_out + counters.failed);
+}
+
+/// The near end of a connection to the resolver.
+pub(super) struct Local {
+    near: DuplexStream,
+}
+
+impl Local {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.near).poll_write(cx, bytes)
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(room);
+        Pin::new(&mut self.near).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+    }
+
+    /// The program has asked all it wants to.
+    pub(super) fn finish(&mut self) {
+        // A duplex is shut down at once; it has no peer to wait for.
+        let _ = Pin::new(&mut self.near).poll_shutdown(&mut Context::from_waker(std::task::Waker::noop()));
+    }
+}

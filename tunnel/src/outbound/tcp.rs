@@ -1,0 +1,431 @@
+//! TCP flows: the application's kernel on one side, a stream of the link on the other, smoltcp's two rings between.
+//!
+//! 1. A SYN makes a flow, which is held, and a task that dials: [`TcpEntry::run`].
+//! 2. The outcome becomes a SYN-ACK, a RST, an ICMP error or silence.
+//! 3. From then on each packet, and each wake-up by the stream, calls [`Flow::pump`]: receive ring to stream, stream to transmit
+//!    ring, what is ready to the device. Nothing else is queued anywhere, so a slow end closes the other's window.
+//! 4. FIN crosses as FIN, RST as RESET_STREAM; when both directions are over the rings go back to the pool.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    ops::ControlFlow,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use link::{
+    error_code::FLOW_RESET,
+    header::{DialOutcome, StreamHeader},
+};
+use netstack::{
+    drop_reason::DropReason,
+    flow::FlowKey,
+    flow_table::{Lookup, Standing, Tombstone},
+    icmp::{Unreachable, write_unreachable},
+    moment::Moment,
+    segment::Segment,
+    tcp_flow::{Ingress, TcpFlow},
+    tcp_reply,
+};
+use quinn::{RecvStream, SendStream};
+
+use super::{Entry, Outbound, names::Local};
+use crate::device::MTU;
+
+/// One TCP flow. The table, the reader and its task share it; one thread, so nobody waits.
+pub(super) struct TcpEntry {
+    key: FlowKey,
+    flow: RefCell<Flow>,
+}
+
+struct Flow {
+    tcp: TcpFlow,
+    stream: Stream,
+    /// The task's, so that a stream that blocks while a packet is handled wakes the task.
+    waker: Waker,
+    /// When the heap will look at this flow.
+    due: Option<Moment>,
+    /// The application's FIN went to the stream.
+    finished_to_stream: bool,
+    /// The stream's FIN went to the application.
+    finished_to_host: bool,
+    /// The table has forgotten the flow, or the stream is gone.
+    over: bool,
+}
+
+/// Where the flow's bytes go.
+enum Stream {
+    /// The dial is under way.
+    Dialing,
+    /// To the gateway.
+    Link(SendStream, RecvStream),
+    /// To the resolver of this session.
+    Local(Local),
+}
+
+/// What the far side of a flow did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct StreamReset;
+
+impl Outbound {
+    /// A segment from the device.
+    pub(super) fn segment(self: &Rc<Self>, segment: &Segment<'_>) -> Result<(), DropReason> {
+        let (key, now) = (segment.key(), self.now());
+        let found = match self.table.borrow_mut().lookup(&key, now) {
+            Lookup::Live(Entry::Tcp(flow)) => Ok(Rc::clone(flow)),
+            Lookup::Live(Entry::Datagrams(_)) => return Err(DropReason::FlowUnknown),
+            Lookup::Buried(tombstone) => Err(Some(tombstone)),
+            Lookup::Unknown => Err(None),
+        };
+        match found {
+            Ok(flow) => match flow.segment(self, segment, now) {
+                Ingress::Taken => Ok(()),
+                Ingress::Superseded => {
+                    flow.reset(self);
+                    self.open(segment, now)
+                }
+            },
+            Err(Some(Tombstone::Silent)) => Err(DropReason::FlowSilent),
+            Err(Some(Tombstone::Closed) | None) if segment.opens() => self.open(segment, now),
+            Err(Some(Tombstone::Closed)) => self.reply(tcp_reply::acknowledge(segment)),
+            Err(None) => self.reply(tcp_reply::reset(segment)),
+        }
+    }
+
+    fn reply(&self, reply: Option<tcp_reply::TcpReply>) -> Result<(), DropReason> {
+        self.write(reply.ok_or(DropReason::FlowUnknown)?.as_bytes());
+        Ok(())
+    }
+
+    fn open(self: &Rc<Self>, segment: &Segment<'_>, now: Moment) -> Result<(), DropReason> {
+        let key = segment.key();
+        let mut made = None;
+        let gone = self.table.borrow_mut().insert(key, Standing::Dialing, now, || {
+            let entry = Rc::new(TcpEntry::new(key, self, now));
+            made = Some(Rc::clone(&entry));
+            Entry::Tcp(entry)
+        })?;
+        if let Some((key, entry)) = gone {
+            self.evicted(key, entry);
+        }
+        let entry = made.expect("an insert that succeeds has made its value");
+        let Ingress::Taken = entry.segment(self, segment, now) else {
+            unreachable!("a new flow takes its first SYN");
+        };
+        self.tasks.spawn_local(entry.run(Rc::clone(self)));
+        Ok(())
+    }
+}
+
+impl TcpEntry {
+    fn new(key: FlowKey, outbound: &Outbound, now: Moment) -> Self {
+        let rings = outbound.rings.borrow_mut().take();
+        let flow = Flow {
+            tcp: TcpFlow::new(key, rand::random(), rings, MTU, now),
+            stream: Stream::Dialing,
+            waker: Waker::noop().clone(),
+            due: None,
+            finished_to_stream: false,
+            finished_to_host: false,
+            over: false,
+        };
+        Self { key, flow: RefCell::new(flow) }
+    }
+
+    fn segment(&self, outbound: &Outbound, segment: &Segment<'_>, now: Moment) -> Ingress {
+        let mut flow = self.flow.borrow_mut();
+        let taken = flow.tcp.ingress(segment, now);
+        if taken == Ingress::Taken {
+            flow.pump_and_wake(outbound, self.key, now);
+        }
+        taken
+    }
+
+    /// A timer of this flow fired.
+    pub(super) fn timer(&self, outbound: &Outbound, now: Moment) {
+        let mut flow = self.flow.borrow_mut();
+        flow.due = None;
+        flow.pump_and_wake(outbound, self.key, now);
+    }
+
+    /// Resets both ends.
+    pub(super) fn reset(&self, outbound: &Outbound) {
+        let mut flow = self.flow.borrow_mut();
+        flow.tcp.reset();
+        flow.egress(outbound, self.key, outbound.now());
+        flow.end();
+    }
+
+    /// The table has dropped the flow, which was not open yet: its kernel sends the SYN again.
+    pub(super) fn abandon(&self) {
+        self.flow.borrow_mut().end();
+    }
+
+    async fn run(self: Rc<Self>, outbound: Rc<Outbound>) {
+        outbound.status.flows.tcp_total.increment();
+        let stream = poll_dial(&self, &outbound).await;
+        let now = outbound.now();
+        let tombstone = match stream {
+            None => None,
+            Some(Ok(stream)) => {
+                self.accept(&outbound, stream, now);
+                self.carry(&outbound).await;
+                Some(Tombstone::Closed)
+            }
+            Some(Err(outcome)) => self.fail(&outbound, outcome, now),
+        };
+        let is_ours = match outbound.table.borrow_mut().lookup(&self.key, now) {
+            Lookup::Live(Entry::Tcp(entry)) => Rc::ptr_eq(entry, &self),
+            Lookup::Live(Entry::Datagrams(_)) | Lookup::Buried(_) | Lookup::Unknown => false,
+        };
+        if is_ours {
+            let mut table = outbound.table.borrow_mut();
+            match tombstone {
+                Some(tombstone) => drop(table.bury(&self.key, tombstone, outbound.now())),
+                None => drop(table.remove(&self.key)),
+            }
+        }
+        if let Some(entry) = Rc::into_inner(self) {
+            outbound.rings.borrow_mut().give_back(entry.flow.into_inner().tcp.into_rings());
+        }
+    }
+
+    fn accept(&self, outbound: &Outbound, stream: Stream, now: Moment) {
+        outbound.table.borrow_mut().set_standing(&self.key, Standing::Established, now);
+        let mut flow = self.flow.borrow_mut();
+        flow.stream = stream;
+        flow.tcp.accept();
+        flow.egress(outbound, self.key, now);
+    }
+
+    /// Copies until both directions are over.
+    async fn carry(&self, outbound: &Outbound) {
+        // Once the stream has finished, only STOP_SENDING tells that its side is gone: then somebody must wait for it.
+        let mut stopped: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
+        poll_fn(|cx| {
+            let mut flow = self.flow.borrow_mut();
+            if !flow.waker.will_wake(cx.waker()) {
+                flow.waker = cx.waker().clone();
+            }
+            flow.pump(outbound, self.key, outbound.now());
+            if flow.over {
+                return Poll::Ready(());
+            }
+            if flow.finished_to_host && !flow.finished_to_stream && stopped.is_none() {
+                stopped = flow.stopped();
+            }
+            if stopped.as_mut().is_some_and(|stopped| stopped.as_mut().poll(cx).is_ready()) && !flow.finished_to_stream
+            {
+                stopped = None;
+                flow.tcp.reset();
+                flow.egress(outbound, self.key, outbound.now());
+                flow.end();
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// What the application's `connect()` says to a dial that failed.
+    fn fail(&self, outbound: &Outbound, outcome: DialOutcome, now: Moment) -> Option<Tombstone> {
+        let unreachable = match outcome {
+            DialOutcome::Connected | DialOutcome::Busy => return None,
+            DialOutcome::TimedOut => return Some(Tombstone::Silent),
+            DialOutcome::Refused => {
+                outbound.status.flows.tcp_refused.increment();
+                let mut flow = self.flow.borrow_mut();
+                flow.tcp.refuse();
+                flow.egress(outbound, self.key, now);
+                return Some(Tombstone::Closed);
+            }
+            DialOutcome::HostUnreachable => Unreachable::Host,
+            DialOutcome::NetworkUnreachable => Unreachable::Network,
+            DialOutcome::Prohibited => Unreachable::Prohibited,
+        };
+        let flow = self.flow.borrow();
+        outbound.write_with(|scratch| write_unreachable(scratch, unreachable, &flow.tcp.syn()));
+        None
+    }
+}
+
+/// Dials; `None` when the flow ended meanwhile.
+async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<Stream, DialOutcome>> {
+    if let Some(local) = outbound.names.as_ref().and_then(|names| names.accept(entry.key, outbound)) {
+        return Some(Ok(Stream::Local(local)));
+    }
+    let mut dial = Box::pin(dial(entry.key, outbound));
+    poll_fn(|cx| {
+        let mut flow = entry.flow.borrow_mut();
+        if !flow.waker.will_wake(cx.waker()) {
+            flow.waker = cx.waker().clone();
+        }
+        if flow.over || flow.tcp.is_reset() {
+            return Poll::Ready(None);
+        }
+        drop(flow);
+        dial.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+async fn dial(key: FlowKey, outbound: &Outbound) -> Result<Stream, DialOutcome> {
+    let link = outbound.links.patient().await.ok_or(DialOutcome::NetworkUnreachable)?.link;
+    // A link that ends during the dial: the kernel sends the SYN again, to the next one.
+    let (mut send, mut recv) = link.connection.open_bi().await.map_err(|_| DialOutcome::Busy)?;
+    let mut header = Vec::with_capacity(StreamHeader::MAX_BYTES);
+    StreamHeader::Tcp(key.cluster.0).encode(&mut header);
+    send.write_all(&header).await.map_err(|_| DialOutcome::Busy)?;
+    let mut outcome = [0];
+    recv.read_exact(&mut outcome).await.map_err(|_| DialOutcome::Busy)?;
+    match DialOutcome::try_from(outcome[0]) {
+        Ok(DialOutcome::Connected) => Ok(Stream::Link(send, recv)),
+        Ok(outcome) => Err(outcome),
+        Err(_) => Err(DialOutcome::Busy),
+    }
+}
+
+impl Flow {
+    /// Pumps outside the flow's task, and lets the task notice the end.
+    fn pump_and_wake(&mut self, outbound: &Outbound, key: FlowKey, now: Moment) {
+        self.pump(outbound, key, now);
+        if self.over || (matches!(self.stream, Stream::Dialing) && self.tcp.is_reset()) {
+            self.waker.wake_by_ref();
+        }
+    }
+
+    fn pump(&mut self, outbound: &Outbound, key: FlowKey, now: Moment) {
+        if self.over {
+            return;
+        }
+        let waker = self.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        let moved = self.fill_stream(outbound, &mut cx).and_then(|()| self.fill_ring(outbound, &mut cx));
+        if moved.is_err() {
+            self.tcp.reset();
+        }
+        self.egress(outbound, key, now);
+        if self.tcp.is_reset() || moved.is_err() || self.tcp.is_closed() {
+            self.end();
+        }
+    }
+
+    fn fill_stream(&mut self, outbound: &Outbound, cx: &mut Context<'_>) -> Result<(), StreamReset> {
+        let stream = &mut self.stream;
+        let mut blocked = matches!(stream, Stream::Dialing);
+        while !blocked {
+            let wrote = self.tcp.recv(|bytes| match stream.poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) => (count, Ok(Some(count))),
+                Poll::Ready(Err(reset)) => (0, Err(reset)),
+                Poll::Pending => (0, Ok(None)),
+            });
+            match wrote.transpose()? {
+                Some(Some(count)) => outbound.status.traffic.bytes_to_cluster.add(count as u64),
+                Some(None) | None => blocked = true,
+            }
+        }
+        if !self.finished_to_stream && self.tcp.peer_finished() && !matches!(self.stream, Stream::Dialing) {
+            self.finished_to_stream = true;
+            self.stream.finish();
+        }
+        Ok(())
+    }
+
+    fn fill_ring(&mut self, outbound: &Outbound, cx: &mut Context<'_>) -> Result<(), StreamReset> {
+        while !self.finished_to_host {
+            let stream = &mut self.stream;
+            let read = self.tcp.send(|room| match stream.poll_read(cx, room) {
+                Poll::Ready(Ok(count)) => (count, Ok(Some(count))),
+                Poll::Ready(Err(reset)) => (0, Err(reset)),
+                Poll::Pending => (0, Ok(None)),
+            });
+            match read.transpose()? {
+                Some(Some(0)) => {
+                    self.finished_to_host = true;
+                    self.tcp.finish();
+                }
+                Some(Some(count)) => outbound.status.traffic.bytes_from_cluster.add(count as u64),
+                Some(None) | None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is ready, and asks for the timer that smoltcp wants.
+    fn egress(&mut self, outbound: &Outbound, key: FlowKey, now: Moment) {
+        let mut scratch = outbound.scratch.borrow_mut();
+        self.tcp.egress(now, &mut scratch, |packet| {
+            outbound.write(packet);
+            ControlFlow::Continue(())
+        });
+        if let Some(at) = self.tcp.poll_at(now)
+            && self.due.is_none_or(|due| at.as_micros() < due.as_micros())
+        {
+            self.due = Some(at);
+            outbound.timers.add(at, key);
+        }
+    }
+
+    /// Lets go of the stream; what has not finished is reset.
+    fn end(&mut self) {
+        if self.over {
+            return;
+        }
+        self.over = true;
+        match std::mem::replace(&mut self.stream, Stream::Dialing) {
+            Stream::Link(mut send, mut recv) => {
+                // A FIN that has arrived already stands; then the stop below is what tells.
+                if !self.finished_to_stream || self.tcp.is_reset() {
+                    let _ = send.reset(FLOW_RESET);
+                }
+                if !self.finished_to_host {
+                    let _ = recv.stop(FLOW_RESET);
+                }
+            }
+            Stream::Dialing | Stream::Local(_) => {}
+        }
+        self.waker.wake_by_ref();
+    }
+
+    fn stopped(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        match &self.stream {
+            Stream::Link(send, _) => {
+                let stopped = send.stopped();
+                Some(Box::pin(async move {
+                    let _ = stopped.await;
+                }))
+            }
+            Stream::Dialing | Stream::Local(_) => None,
+        }
+    }
+}
+
+impl Stream {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamReset>> {
+        match self {
+            Self::Dialing => Poll::Pending,
+            Self::Link(send, _) => Pin::new(send).poll_write(cx, bytes).map_err(|_| StreamReset),
+            Self::Local(local) => local.poll_write(cx, bytes).map_err(|_| StreamReset),
+        }
+    }
+
+    /// `Ok(0)` is the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamReset>> {
+        match self {
+            Self::Dialing => Poll::Pending,
+            Self::Link(_, recv) => recv.poll_read(cx, room).map_err(|_| StreamReset),
+            Self::Local(local) => local.poll_read(cx, room).map_err(|_| StreamReset),
+        }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            Self::Dialing => {}
+            // Fails only on a stream that was stopped, which its reading direction or the stop itself reports.
+            Self::Link(send, _) => drop(send.finish()),
+            Self::Local(local) => local.finish(),
+        }
+    }
+}
