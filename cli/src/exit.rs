@@ -99,9 +99,10 @@ impl From<SessionError> for Failure {
         let exit = match &error {
             SessionError::Identity { .. } => Exit::Usage,
             SessionError::Refused { .. } | SessionError::Route { .. } => Exit::Refused,
-            SessionError::Unreachable { .. } | SessionError::Foreign { .. } | SessionError::Incompatible(_) => {
-                Exit::Unreachable
-            }
+            SessionError::Unreachable { .. }
+            | SessionError::Foreign { .. }
+            | SessionError::Version { .. }
+            | SessionError::Incompatible(_) => Exit::Unreachable,
             SessionError::Privilege { .. } | SessionError::NoTunDevice => Exit::NoPrivilege,
             SessionError::Host { .. } => Exit::Failed,
         };
