@@ -6,8 +6,10 @@
 //! - [`emulator`]: a link with delay, rate, loss and blackouts.
 //! - [`observe`]: what `ip` and `/proc` say, for comparisons before and after.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
+//! - [`fuzz`]: what the fuzz targets run.
 
 pub mod emulator;
+pub mod fuzz;
 pub mod lab;
 pub mod machine;
 pub mod observe;

@@ -1,0 +1,15 @@
+//! What the fuzz targets run: plain functions from bytes to nothing that panic when an invariant breaks.
+//!
+//! `tests/fuzz` compiles each file under libFuzzer (`make fuzz`); `tests/tests/fuzz_corpus.rs` replays the committed corpora under the
+//! stable toolchain. Not here: what the invariants are about, which is each crate's own.
+
+pub mod link_codecs;
+pub mod packet;
+pub mod tcp_flow;
+
+/// One target: its name, which is its directory under `tests/fuzz/corpus`, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] =
+    &[("link_codecs", link_codecs::run), ("packet", packet::run), ("tcp_flow", tcp_flow::run)];
