@@ -3,6 +3,8 @@
 //! `tests/fuzz` compiles each file under libFuzzer (`make fuzz`); `tests/tests/fuzz_corpus.rs` replays the committed corpora under the
 //! stable toolchain. Not here: what the invariants are about, which is each crate's own.
 
+pub mod dns;
+pub mod fragment;
 pub mod link_codecs;
 pub mod packet;
 pub mod tcp_flow;
@@ -11,5 +13,10 @@ pub mod tcp_flow;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] =
-    &[("link_codecs", link_codecs::run), ("packet", packet::run), ("tcp_flow", tcp_flow::run)];
+pub const TARGETS: &[Target] = &[
+    ("dns", dns::run),
+    ("fragment", fragment::run),
+    ("link_codecs", link_codecs::run),
+    ("packet", packet::run),
+    ("tcp_flow", tcp_flow::run),
+];
