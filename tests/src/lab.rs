@@ -23,6 +23,7 @@ use nix::{
 use tunnel::control::status::Status;
 
 use crate::{
+    direct,
     emulator::{Conditions, Emulator},
     machine, observe,
     process::{self, Process},
@@ -142,7 +143,18 @@ impl Lab {
     /// A lab with a running gateway and a session.
     #[track_caller]
     pub fn joined() -> (Self, Process) {
-        let lab = Self::new();
+        Self::new().join()
+    }
+
+    /// Starts the gateway and a session in this lab.
+    #[track_caller]
+    pub fn join(self) -> (Self, Process) {
+        let lab = self;
+        if direct::asked_for() {
+            direct::join(&lab).expect("the kernel routes");
+            let stand_in = lab.spawn("gateway", lab.gateway.command("sleep").arg("infinity"));
+            return (lab, stand_in);
+        }
         let gateway = lab.start_gateway();
         lab.connect();
         (lab, gateway)

@@ -4,10 +4,13 @@
 //! - [`lab`]: a world for one test, programs in it, and adit's own two ([`programs`]).
 //! - [`process`]: a program that dies with its test and whose output shows when the test fails.
 //! - [`emulator`]: a link with delay, rate, loss and blackouts.
+//! - [`direct`]: the same world joined by the kernel, to compare with and to check the suites.
+//! - [`sockets`]: sockets in a namespace, and checked bytes over them.
 //! - [`observe`]: what `ip` and `/proc` say, for comparisons before and after.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
 //! - [`fuzz`]: what the fuzz targets run.
 
+pub mod direct;
 pub mod emulator;
 pub mod fuzz;
 pub mod lab;
@@ -15,4 +18,5 @@ pub mod machine;
 pub mod observe;
 pub mod process;
 pub mod programs;
+pub mod sockets;
 pub mod wait;
