@@ -18,6 +18,8 @@ pub(crate) fn asked_for() -> bool {
 pub fn join(world: &World) -> anyhow::Result<()> {
     world.gateway.set_sysctl("net/ipv4/ip_forward", "1")?;
     world.gateway.set_sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    // The kernel holds back all but one ICMPv6 error a second to each peer; who dials wants to hear of each.
+    world.gateway.set_sysctl("net/ipv6/icmp/ratelimit", "0")?;
     let host = Wiring::open(&world.host)?;
     for route in plan::CLUSTER_ROUTES {
         let prefix: link::prefix::Prefix = route.parse()?;

@@ -9,7 +9,10 @@
 //! break of the uplink to the gateway leaves ordinary names alone, as it would in life.
 //! Public addresses are from the documentation ranges (RFC 5737, RFC 3849), the cluster's are a common cluster's.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 use link::prefix::Prefix;
 
@@ -151,13 +154,25 @@ fn around(address: IpAddr, len: u8) -> Prefix {
     Prefix::new(address, len).expect("the plan's lengths fit their family")
 }
 
+/// The address of the gateway's metrics and health endpoints, inside its namespace.
+pub const METRICS: &str = "127.0.0.1:9464";
+
 /// The `gateway.toml` for a gateway in this world. State goes to `state_dir`.
-pub fn gateway_config(state_dir: &std::path::Path) -> String {
+pub fn gateway_config(state_dir: &Path) -> String {
+    let state_dir = state_dir.display();
+    let nameserver = CLUSTER_DNS.v4;
     let routes = CLUSTER_ROUTES.map(|route| format!("\"{route}\"")).join(", ");
     format!(
-        "listen    = \"0.0.0.0:{GATEWAY_PORT}\"\nstate_dir = \"{}\"\n\n\
-         [cluster]\nprovider = \"linux\"\ndomain   = \"{CLUSTER_DOMAIN}\"\ndns      = \"{}:53\"\nroutes   = [{routes}]\n",
-        state_dir.display(),
-        CLUSTER_DNS.v4,
+        r#"listen    = "0.0.0.0:{GATEWAY_PORT}"
+metrics   = "{METRICS}"
+state_dir = "{state_dir}"
+
+[cluster]
+provider   = "linux"
+domain     = "{CLUSTER_DOMAIN}"
+dns        = "{nameserver}:53"
+routes     = [{routes}]
+namespaces = ["default", "kube-system", "{NAMESPACE}"]
+"#
     )
 }
