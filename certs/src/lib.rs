@@ -29,7 +29,7 @@ pub use authority_files::AuthorityError;
 pub use identity::{Identity, IdentityError};
 pub use name::{IdentityName, NotAName};
 pub use peer::{PeerError, PeerIdentity, peer_identity};
-pub use private_file::PrivateFileError;
+pub use private_file::{PrivateFileError, open_or_create_secret};
 pub use tls::{TlsError, client_config, server_config};
 
 /// The name that every gateway's certificate carries and every session asks for: addresses change, the authority is the anchor.

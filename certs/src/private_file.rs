@@ -41,6 +41,9 @@ pub enum PrivateFileError {
     /// Not a file of keys at all.
     #[error("{} is no regular file of at most 1 MiB", .0.display())]
     NotAFile(PathBuf),
+    /// A secret of another length.
+    #[error("{} is no secret of 64 bytes: remove it, a new one is then made", .0.display())]
+    NotASecret(PathBuf),
     /// The system refused.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -96,6 +99,26 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> 
     let _ = fs::remove_file(&draft);
     written?;
     sync_directory(path).map_err(io_error("write", path))
+}
+
+/// The 64 secret random bytes kept in `path`, made on the first call. For keys that only their maker uses.
+///
+/// # Errors
+/// [`PrivateFileError::NotASecret`] for a file of another length, the other variants as they say.
+pub fn open_or_create_secret(path: &Path) -> Result<Zeroizing<[u8; 64]>, PrivateFileError> {
+    let kept = match read(path) {
+        Err(PrivateFileError::Missing(_)) => {
+            let mut fresh = Zeroizing::new([0; 64]);
+            rand::fill(fresh.as_mut_slice());
+            match create(path, fresh.as_slice()) {
+                Err(PrivateFileError::Exists(_)) => read(path)?,
+                created => return created.map(|()| fresh),
+            }
+        }
+        kept => kept?,
+    };
+    let secret = <[u8; 64]>::try_from(kept.as_slice()).map_err(|_| PrivateFileError::NotASecret(path.to_owned()))?;
+    Ok(Zeroizing::new(secret))
 }
 
 /// The draft of `path`, beside it so that both are on one file system; its name differs in every process.
@@ -154,6 +177,17 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let error = open_directory(dir.path()).unwrap_err().to_string();
         assert!(error.contains("(mode 0777): run 'chmod 700 "), "{error}");
+    }
+
+    #[test]
+    fn a_secret_stays_the_same_and_a_damaged_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let first = open_or_create_secret(&path).unwrap();
+        assert_ne!(*first, [0; 64]);
+        assert_eq!(*open_or_create_secret(&path).unwrap(), *first);
+        fs::write(&path, "short").unwrap();
+        assert!(open_or_create_secret(&path).unwrap_err().to_string().contains("secret is no secret of 64 bytes"));
     }
 
     #[test]
