@@ -1,1 +1,3 @@
-//! placeholder
+//! The cluster's half.
+
+pub mod config;

@@ -1,0 +1,193 @@
+//! `gateway.toml`: what the gateway listens on, what its cluster is, and how much a session may use.
+//!
+//! A file is read in two steps: [`raw`] is its form, [`validate`] turns it into what the rest of the crate relies on, so that
+//! nothing is checked twice. An error says the line, the key, what is wrong and what would be right ([`position`]).
+//! Next: [`crate::cluster`] and [`crate::server`].
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use link::prefix::Prefix;
+use thiserror::Error;
+
+mod position;
+mod raw;
+mod validate;
+
+pub use validate::Problem;
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// UDP and TCP address of the link.
+    pub listen: SocketAddr,
+    /// Address of the metrics and health endpoints, if they are wanted.
+    pub metrics: Option<SocketAddr>,
+    /// Where the authority lives.
+    pub state_dir: PathBuf,
+    /// What the cluster's network is.
+    pub cluster: Cluster,
+    /// What may be mirrored.
+    pub targets: Vec<Target>,
+    /// How much a session may use.
+    pub limits: Limits,
+}
+
+/// The `[cluster]` table.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Who knows the cluster's targets.
+    pub provider: ProviderKind,
+    /// Names under it go to [`Self::nameserver`]; lower case, no dots at its ends.
+    pub domain: String,
+    /// The cluster's nameserver.
+    pub nameserver: Nameserver,
+    /// What a session routes here, and all that may be dialed; never two that overlap.
+    pub routes: Vec<Prefix>,
+    /// Namespaces for short names, sorted: those of the targets and those that the file adds.
+    pub namespaces: Vec<String>,
+}
+
+/// The providers that this build has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// A plain Linux machine.
+    Linux,
+}
+
+/// Where DNS queries go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nameserver {
+    /// An address.
+    Address(SocketAddr),
+    /// A name, resolved when the gateway starts; it may have addresses of both families.
+    Name {
+        /// The host's name.
+        host: String,
+        /// UDP and TCP port.
+        port: u16,
+    },
+}
+
+/// A `[[target]]`: a workload whose inbound traffic may be mirrored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// `namespace/kind/name`.
+    pub name: String,
+    /// The network namespaces of its instances, absolute paths, at least one.
+    pub netns: Vec<PathBuf>,
+}
+
+/// The `[limits]` table. All of it is for one session, except the number of sessions and the drain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Streams open at once: TCP flows and DNS queries.
+    pub streams: usize,
+    /// TCP dials in a second; a burst of as many is allowed.
+    pub dials_per_second: u32,
+    /// Dials without an outcome at once.
+    pub pending_dials: usize,
+    /// UDP flows at once; a new one ends the one that has been idle the longest.
+    pub udp_flows: usize,
+    /// What may wait in this process for one session, bytes.
+    pub memory_bytes: u32,
+    /// How long a dial may take.
+    pub dial_timeout: Duration,
+    /// How long open flows may go on after the gateway was told to end.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 256,
+            // 10,000 idle flows and as many short ones in between fit.
+            streams: 32_768,
+            // Above what one core can dial, so that it bounds floods and nothing else.
+            dials_per_second: 50_000,
+            pending_dials: 4_096,
+            udp_flows: 4_096,
+            memory_bytes: 128 << 20,
+            // The session keeps silent after a timeout, so this need not outlast the application's patience.
+            dial_timeout: Duration::from_secs(30),
+            // Kubernetes kills 30 s after it asked.
+            drain: Duration::from_secs(25),
+        }
+    }
+}
+
+/// A configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{}:{line}: {key}: {problem}", path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// The key as a dotted path, such as `cluster.routes`; `(file)` when it is none in particular.
+        key: String,
+        /// What is wrong and what would be right.
+        problem: Problem,
+    },
+}
+
+impl Config {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the file, and for contents the line, the key and the remedy.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Validates a text; `path` is only for the error.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let parsed = raw::parse(text).and_then(validate::config);
+        parsed.map_err(|(span, problem)| {
+            let position::Position { line, key } = position::locate(text, span.start);
+            ConfigError::Invalid { path: path.to_owned(), line, key, problem }
+        })
+    }
+}
+
+impl Nameserver {
+    /// Reads `ADDRESS`, `ADDRESS:PORT` or `NAME:PORT`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        /// The port of DNS where none is written.
+        const DNS_PORT: u16 = 53;
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return (address.port() != 0).then_some(Self::Address(address));
+        }
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Some(Self::Address(SocketAddr::new(ip, DNS_PORT)));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        // What looks like an address and is none must not become a name.
+        let is_name = validate::is_domain(host) && host.bytes().any(|byte| byte.is_ascii_alphabetic());
+        is_name.then(|| Self::Name { host: host.to_owned(), port })
+    }
+}
+
+#[cfg(test)]
+mod tests;
