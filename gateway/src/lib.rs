@@ -1,3 +1,42 @@
-//! The cluster's half.
+//! The cluster's half of adit: takes sessions, dials services for them, forwards their DNS queries, datagrams and echoes, and keeps
+//! each within its limits. Everything a session sends is untrusted.
+//!
+//! ```text
+//! run ─ server ─ session ─┬─ control                              the greeting, draining
+//!                         ├─ streams ─┬─ outbound ─ dial ─ splice  TCP
+//!                         │           └─ dns                      queries
+//!                         └─ datagrams ─┬─ udp
+//!                                       └─ echo
+//! ```
+//! - [`config`]: `gateway.toml`. [`cluster`]: providers, of which `linux` is one.
+//! - `reach`: which addresses may be reached at all; `limits`: slots and rates; `errno`: what the kernel's errors mean.
+//! - `metrics`, `observe`: what is counted, and the HTTP endpoints that show it.
+//! - `process`, [`run`](mod@run): the process around a gateway.
+//!
+//! It knows the link ([`link`]) and the identities ([`certs`]), and nothing of the session's half.
 
+pub mod cluster;
 pub mod config;
+mod connected_udp;
+mod control;
+mod datagrams;
+mod dial;
+mod dns;
+mod echo;
+mod errno;
+mod limits;
+mod metrics;
+mod observe;
+mod outbound;
+mod process;
+mod reach;
+pub mod run;
+mod scratch;
+mod server;
+mod session;
+mod streams;
+mod udp;
+
+pub use dns::ResolveError;
+pub use observe::ObserveError;
+pub use server::{Gateway, Shutdown, StartError};

@@ -1,0 +1,142 @@
+//! The control stream: the greeting, and what is said while a session lives.
+//!
+//! Before: [`crate::session`]. The session's side: `tunnel::control`'s half of the link.
+
+use std::time::Duration;
+
+use link::{
+    control::{ControlError, ToGateway, ToSession, Welcome, read_message, write_message},
+    error_code::CloseCode,
+    header::StreamHeader,
+    version::{Incompatible, VERSION, Version, negotiate},
+};
+use quinn::{Connection, RecvStream, SendStream};
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::streams::read_header;
+
+/// The greeting must be over by then; it takes one round trip.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The control stream of a session that said hello.
+pub(crate) struct Control {
+    send: SendStream,
+    recv: RecvStream,
+}
+
+/// A peer gets no session. The text goes to the peer as the close's reason.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    /// It closed first: the other carrier won its race.
+    #[error("the peer left")]
+    Left,
+    /// The gateway has all the sessions it may have.
+    #[error("the gateway is at its limit of sessions: try again later, or raise limits.sessions")]
+    Busy,
+    /// Its certificate is no identity of ours.
+    #[error("the certificate is no identity of this gateway: ask for one")]
+    Forbidden,
+    /// Its certificate ended.
+    #[error("the identity has expired: ask for a new one")]
+    Expired,
+    /// A major version apart.
+    #[error(transparent)]
+    Version(#[from] Incompatible),
+    /// It does not speak as agreed.
+    #[error("{0}")]
+    Protocol(&'static str),
+}
+
+impl Refusal {
+    /// The code that says it on the wire.
+    pub(crate) const fn code(&self) -> CloseCode {
+        match self {
+            Self::Left => CloseCode::Done,
+            Self::Busy => CloseCode::Busy,
+            Self::Forbidden => CloseCode::Forbidden,
+            Self::Expired => CloseCode::Expired,
+            Self::Version(_) => CloseCode::Version,
+            Self::Protocol(_) => CloseCode::Protocol,
+        }
+    }
+}
+
+/// Waits for the hello and answers it.
+///
+/// # Errors
+/// [`Refusal`] for a peer that leaves, is late, says something else, or speaks another major version.
+pub(crate) async fn greet(connection: &Connection, welcome: Welcome) -> Result<Control, Refusal> {
+    timeout(GREETING_TIMEOUT, exchange(connection, welcome))
+        .await
+        .unwrap_or(Err(Refusal::Protocol("no hello came in time: the first stream is the control stream")))
+}
+
+async fn exchange(connection: &Connection, welcome: Welcome) -> Result<Control, Refusal> {
+    let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| Refusal::Left)?;
+    if !matches!(read_header(&mut recv).await, Ok(StreamHeader::Control)) {
+        return Err(left_or(connection, "the first stream is not the control stream"));
+    }
+    let version = match read_message(&mut recv).await {
+        Ok(ToGateway::Hello { version, program }) => {
+            tracing::debug!(%version, program = printable(&program), "hello");
+            version
+        }
+        Ok(ToGateway::Ping { .. } | ToGateway::Unknown) => {
+            return Err(Refusal::Protocol("the first message is not a hello"));
+        }
+        Err(_) => return Err(left_or(connection, "the first message is not a hello")),
+    };
+    let _: Version = negotiate(version, VERSION)?;
+    let written = write_message(&mut send, &ToSession::Welcome(welcome)).await;
+    written.map_err(|_| left_or(connection, "the control stream does not take the welcome"))?;
+    Ok(Control { send, recv })
+}
+
+/// A stream that broke because its connection is gone is nobody's mistake.
+fn left_or(connection: &Connection, problem: &'static str) -> Refusal {
+    if connection.close_reason().is_some() { Refusal::Left } else { Refusal::Protocol(problem) }
+}
+
+/// The peer's text, safe for a log: short, and nothing that a terminal acts upon.
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(64).collect()
+}
+
+/// Answers what the session says, and tells it once when the gateway drains. How the session ends: it finished the stream or is
+/// gone ([`CloseCode::Done`]), or it broke the protocol.
+pub(crate) async fn serve(control: Control, draining: CancellationToken) -> (CloseCode, &'static str) {
+    let Control { mut send, mut recv } = control;
+    let mut is_told = false;
+    loop {
+        // Reading is not safe to cancel, so the same read goes on while other things are said.
+        let message = read_message(&mut recv);
+        tokio::pin!(message);
+        let message = loop {
+            tokio::select! {
+                message = &mut message => break message,
+                () = draining.cancelled(), if !is_told => {
+                    is_told = true;
+                    let reason = "the gateway was told to end".to_owned();
+                    // Fails only when the stream is gone, which the read reports.
+                    let _ = write_message(&mut send, &ToSession::Draining { reason }).await;
+                }
+            }
+        };
+        match message {
+            Ok(ToGateway::Ping { token }) => {
+                // A session that does not read its pongs stops being read itself.
+                if write_message(&mut send, &ToSession::Pong { token }).await.is_err() {
+                    return (CloseCode::Done, "the control stream ended");
+                }
+            }
+            Ok(ToGateway::Unknown) => {}
+            Ok(ToGateway::Hello { .. }) => return (CloseCode::Protocol, "a second hello"),
+            Err(ControlError::Io(_)) => return (CloseCode::Done, "the control stream ended"),
+            Err(ControlError::TooLarge(_) | ControlError::Malformed(_)) => {
+                return (CloseCode::Protocol, "a control message cannot be read");
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What the kernel's errors mean to the session: the outcome of a dial, or why a datagram cannot arrive. Pure.
+
+use std::io;
+
+use link::{datagram::Unreachable, header::DialOutcome};
+use nix::errno::Errno;
+
+fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}
+
+/// How a dial that failed with `error` ended.
+#[expect(clippy::wildcard_enum_match_arm, reason = "errno has a hundred values, of which these can be met here")]
+pub(crate) fn dial_outcome(error: &io::Error) -> DialOutcome {
+    match errno(error) {
+        Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ECONNABORTED => DialOutcome::Refused,
+        Errno::ETIMEDOUT => DialOutcome::TimedOut,
+        Errno::ENETUNREACH | Errno::ENETDOWN | Errno::EAFNOSUPPORT | Errno::ENODEV | Errno::EINVAL => {
+            DialOutcome::NetworkUnreachable
+        }
+        Errno::EACCES | Errno::EPERM => DialOutcome::Prohibited,
+        // No descriptor, port or memory left here: it says nothing about the service.
+        Errno::EMFILE | Errno::ENFILE | Errno::EADDRNOTAVAIL | Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM => {
+            DialOutcome::Busy
+        }
+        _ => DialOutcome::HostUnreachable,
+    }
+}
+
+/// Why nothing arrives, if `error` says so; `None` for an error that is only this datagram's, or ours.
+#[expect(clippy::wildcard_enum_match_arm, reason = "errno has a hundred values, of which these can be met here")]
+pub(crate) fn unreachable(error: &io::Error) -> Option<Unreachable> {
+    match errno(error) {
+        Errno::ECONNREFUSED | Errno::ENOPROTOOPT => Some(Unreachable::Port),
+        Errno::EHOSTUNREACH | Errno::EHOSTDOWN => Some(Unreachable::Host),
+        Errno::ENETUNREACH | Errno::ENETDOWN | Errno::EAFNOSUPPORT | Errno::ENODEV => Some(Unreachable::Network),
+        Errno::EACCES | Errno::EPERM => Some(Unreachable::Prohibited),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_keeps_its_meaning() {
+        for (raw, outcome) in [
+            (libc::ECONNREFUSED, DialOutcome::Refused),
+            (libc::ETIMEDOUT, DialOutcome::TimedOut),
+            (libc::EHOSTUNREACH, DialOutcome::HostUnreachable),
+            (libc::ENETUNREACH, DialOutcome::NetworkUnreachable),
+            (libc::EACCES, DialOutcome::Prohibited),
+            (libc::EMFILE, DialOutcome::Busy),
+            (libc::EADDRNOTAVAIL, DialOutcome::Busy),
+        ] {
+            assert_eq!(dial_outcome(&io::Error::from_raw_os_error(raw)), outcome, "{raw}");
+        }
+        assert_eq!(unreachable(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), Some(Unreachable::Port));
+        assert_eq!(unreachable(&io::Error::from_raw_os_error(libc::EMSGSIZE)), None);
+        assert_eq!(unreachable(&io::Error::other("no errno")), None);
+    }
+}

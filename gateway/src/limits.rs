@@ -1,0 +1,98 @@
+//! Counting and rates: how the limits of one session are kept. Pure.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// A number of things that may exist at once.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    used: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// One of them; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<AtomicUsize>);
+
+impl Slots {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { used: Arc::default(), most }
+    }
+
+    /// A slot, if one is free.
+    pub(crate) fn claim(&self) -> Option<Slot> {
+        let claimed = self.used.fetch_add(1, Ordering::Relaxed);
+        // Made first, so that giving up gives back.
+        let slot = Slot(Arc::clone(&self.used));
+        (claimed < self.most).then_some(slot)
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// So many events a second, with a burst of one second's worth (the generic cell rate algorithm).
+#[derive(Debug)]
+pub(crate) struct Rate {
+    interval: Duration,
+    /// When the bucket would be empty: an event moves it by one interval.
+    due: Instant,
+}
+
+/// A burst is as many events as a second has.
+const BURST: Duration = Duration::from_secs(1);
+
+impl Rate {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
+        Self { interval: BURST / per_second.max(1), due: now }
+    }
+
+    /// Whether one more event may happen; counts it if so.
+    pub(crate) fn allows(&mut self, now: Instant) -> bool {
+        let due = self.due.max(now) + self.interval;
+        let allowed = due <= now + BURST;
+        if allowed {
+            self.due = due;
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_given_back_when_dropped_and_a_failed_claim_takes_none() {
+        let slots = Slots::new(1);
+        let first = slots.claim();
+        assert!(first.is_some() && slots.claim().is_none() && slots.claim().is_none());
+        assert_eq!(slots.used(), 1);
+        drop(first);
+        assert!(slots.claim().is_some());
+    }
+
+    #[test]
+    fn a_rate_allows_its_burst_then_its_pace() {
+        let start = Instant::now();
+        let mut rate = Rate::new(10, start);
+        let burst = (0..100).filter(|_| rate.allows(start)).count();
+        assert_eq!(burst, 10);
+        let later = start + Duration::from_millis(250);
+        assert_eq!((0..100).filter(|_| rate.allows(later)).count(), 2);
+        let much_later = start + Duration::from_secs(60);
+        assert_eq!((0..100).filter(|_| rate.allows(much_later)).count(), 10);
+    }
+}

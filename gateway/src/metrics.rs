@@ -1,0 +1,238 @@
+//! What the gateway counts, as Prometheus sees it. Counters are looked up once, when made, so that counting is one addition.
+
+use std::marker::PhantomData;
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// A closed set of values of one label.
+pub(crate) trait Label: Copy + 'static {
+    /// The label's name.
+    const NAME: &'static str;
+    /// Every value; the position of each is its discriminant.
+    const ALL: &'static [Self];
+    /// The value as text.
+    fn text(self) -> &'static str;
+    /// The position in [`Self::ALL`].
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident, $label:literal: $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)?) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl Label for $name {
+            const NAME: &'static str = $label;
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+labels! {
+    /// What became of a peer that proved its certificate.
+    Arrival, "outcome":
+    Welcomed = "welcomed",
+    /// It closed before it said hello: the other carrier won its race.
+    Left = "left",
+    Busy = "busy",
+    Forbidden = "forbidden",
+    Version = "version",
+    Protocol = "protocol",
+}
+
+labels! {
+    /// How a dial ended; the first seven are the link's outcomes in their order.
+    Dial, "outcome":
+    Connected = "connected",
+    Refused = "refused",
+    TimedOut = "timed_out",
+    HostUnreachable = "host_unreachable",
+    NetworkUnreachable = "network_unreachable",
+    Prohibited = "prohibited",
+    Busy = "busy",
+    /// The session gave up first.
+    Abandoned = "abandoned",
+}
+
+labels! {
+    /// Why a stream was refused before it was anything.
+    RefusedStream, "reason":
+    Limit = "limit",
+    Malformed = "malformed",
+    /// Its header did not come in time.
+    Slow = "slow",
+}
+
+labels! {
+    /// What became of a DNS query.
+    Dns, "outcome":
+    Answered = "answered",
+    Failed = "failed",
+    Malformed = "malformed",
+    Limit = "limit",
+}
+
+labels! {
+    /// What became of an echo request.
+    Echo, "outcome":
+    Answered = "answered",
+    Unreachable = "unreachable",
+    Limit = "limit",
+}
+
+labels! {
+    /// Why a datagram went no further.
+    Dropped, "reason":
+    Malformed = "malformed",
+    /// On a stream that did not end in time, or was too long.
+    BadStream = "bad_stream",
+    Prohibited = "prohibited",
+    /// The kernel's queue towards the cluster was full.
+    Blocked = "blocked",
+    /// The kernel refused this one datagram.
+    Refused = "refused",
+    /// Too many large answers were under way to the session.
+    Limit = "limit",
+}
+
+/// One counter for each value of a label.
+#[derive(Debug)]
+pub(crate) struct Counts<L> {
+    counters: Vec<Counter>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Counts<L> {
+    pub(crate) fn count(&self, value: L) {
+        self.counters[value.index()].inc();
+    }
+}
+
+/// A gauge that is one higher while this lives.
+#[derive(Debug)]
+pub(crate) struct Held(Gauge);
+
+impl Held {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) sessions: Gauge,
+    pub(crate) arrivals: Counts<Arrival>,
+    pub(crate) tcp_flows: Gauge,
+    pub(crate) dials: Counts<Dial>,
+    pub(crate) refused_streams: Counts<RefusedStream>,
+    pub(crate) bytes_to_cluster: Counter,
+    pub(crate) bytes_to_session: Counter,
+    pub(crate) udp_flows: Gauge,
+    pub(crate) datagrams_to_cluster: Counter,
+    pub(crate) datagrams_to_session: Counter,
+    pub(crate) dropped: Counts<Dropped>,
+    pub(crate) dns: Counts<Dns>,
+    pub(crate) echoes: Counts<Echo>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("adit_gateway");
+        let r = &mut registry;
+        Self {
+            sessions: gauge(r, "sessions", "Sessions connected"),
+            arrivals: counts(r, "arrivals", "Peers that proved a certificate, by what became of them"),
+            tcp_flows: gauge(r, "tcp_flows", "TCP flows connected to the cluster"),
+            dials: counts(r, "dials", "TCP dials, by how they ended"),
+            refused_streams: counts(r, "refused_streams", "Streams refused before they were anything"),
+            bytes_to_cluster: counter(r, "tcp_bytes_to_cluster", "TCP payload from sessions to the cluster"),
+            bytes_to_session: counter(r, "tcp_bytes_to_sessions", "TCP payload from the cluster to sessions"),
+            udp_flows: gauge(r, "udp_flows", "UDP flows with a socket"),
+            datagrams_to_cluster: counter(r, "datagrams_to_cluster", "UDP payloads from sessions to the cluster"),
+            datagrams_to_session: counter(r, "datagrams_to_sessions", "UDP payloads from the cluster to sessions"),
+            dropped: counts(r, "dropped_datagrams", "Datagrams that went no further, by reason"),
+            dns: counts(r, "dns_queries", "DNS queries, by what became of them"),
+            echoes: counts(r, "echoes", "Echo requests, by what became of them; the rest had no answer"),
+            registry,
+        }
+    }
+
+    /// The exposition text.
+    pub(crate) fn render(&self) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("a string takes any text");
+        out
+    }
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
+fn counts<L: Label>(registry: &mut Registry, name: &str, help: &str) -> Counts<L> {
+    let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
+    registry.register(name, help, family.clone());
+    let counters = L::ALL.iter().map(|value| family.get_or_create_owned(&[(L::NAME, value.text())])).collect();
+    Counts { counters, label: PhantomData }
+}
+
+impl From<link::header::DialOutcome> for Dial {
+    fn from(outcome: link::header::DialOutcome) -> Self {
+        Self::ALL[outcome as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered_with_its_label_and_zero_is_shown() {
+        let metrics = Metrics::new();
+        metrics.dials.count(Dial::from(link::header::DialOutcome::Refused));
+        let held = Held::new(&metrics.sessions);
+        let text = metrics.render();
+        assert!(text.contains("adit_gateway_dials_total{outcome=\"refused\"} 1\n"), "{text}");
+        assert!(text.contains("adit_gateway_dials_total{outcome=\"connected\"} 0\n"), "{text}");
+        assert!(text.contains("adit_gateway_sessions 1\n"), "{text}");
+        drop(held);
+        assert!(metrics.render().contains("adit_gateway_sessions 0\n"));
+    }
+
+    #[test]
+    fn every_outcome_of_the_link_keeps_its_name() {
+        for byte in 0..=6 {
+            let outcome = link::header::DialOutcome::try_from(byte).unwrap();
+            let name = format!("{outcome:?}");
+            assert_eq!(format!("{:?}", Dial::from(outcome)), name);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! TCP flows, host to cluster.
+//!
+//! 1. [`serve`] checks the address against the routes and the session's limits.
+//! 2. [`dial`] connects, while the session still wants it.
+//! 3. One [`DialOutcome`] byte tells the session, which answers the application's SYN.
+//! 4. [`link::splice`] carries the bytes until both sides have finished or one is reset.
+//!
+//! Before: [`crate::streams`]; after: the service. The session's side of the same flow: `tunnel::outbound`.
+
+use std::{net::SocketAddr, time::Instant};
+
+use link::{
+    error_code::FLOW_RESET,
+    header::DialOutcome,
+    splice::{Carried, Ending, splice},
+};
+use quinn::{RecvStream, SendStream};
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{
+    dial, errno,
+    metrics::{Dial, Held},
+    session::Session,
+};
+
+/// Serves one flow, from the dial to its end.
+pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: RecvStream, to: SocketAddr) {
+    let metrics = &session.state.metrics;
+    let dialed = dial(session, &mut send, to).await;
+    metrics.dials.count(dialed.as_ref().map_or_else(|ended| *ended, |_| Dial::Connected));
+    let outcome = match dialed {
+        Ok(socket) => {
+            if send.write_all(&[DialOutcome::Connected as u8]).await.is_ok() {
+                carry(session, socket, send, recv).await;
+            }
+            return;
+        }
+        Err(Dial::Abandoned) => {
+            // Each fails only if the session has ended that direction already.
+            let _ = send.reset(FLOW_RESET);
+            let _ = recv.stop(FLOW_RESET);
+            return;
+        }
+        Err(ended) => ended as u8,
+    };
+    tracing::debug!(session = session.number, outcome, "dial failed");
+    // Either fails only if the session has given up, and then nobody is left to tell.
+    if send.write_all(&[outcome]).await.is_ok() {
+        let _ = send.finish();
+    }
+    let _ = recv.stop(FLOW_RESET);
+}
+
+/// Connects, or says how that ended. Ends early when the session stops the stream or is gone.
+async fn dial(session: &Session, send: &mut SendStream, to: SocketAddr) -> Result<TcpStream, Dial> {
+    let limits = &session.state.limits;
+    let to = session.state.reach.permit(to).ok_or(Dial::Prohibited)?;
+    if session.state.draining.is_cancelled() || !session.may_dial(Instant::now()) {
+        return Err(Dial::Busy);
+    }
+    let _pending = session.pending_dials.claim().ok_or(Dial::Busy)?;
+    tokio::select! {
+        dialed = timeout(limits.dial_timeout, dial::dial(to)) => match dialed {
+            Ok(Ok(socket)) => Ok(socket),
+            Ok(Err(error)) => Err(errno::dial_outcome(&error).into()),
+            Err(_) => Err(Dial::TimedOut),
+        },
+        _ = send.stopped() => Err(Dial::Abandoned),
+    }
+}
+
+async fn carry(session: &Session, socket: TcpStream, send: SendStream, recv: RecvStream) {
+    let metrics = &session.state.metrics;
+    let _held = Held::new(&metrics.tcp_flows);
+    let ending = splice(socket, send, recv, |moved: Carried| {
+        metrics.bytes_to_cluster.inc_by(moved.to_socket);
+        metrics.bytes_to_session.inc_by(moved.to_stream);
+    })
+    .await;
+    match ending {
+        Ending::Finished => {}
+        Ending::ResetByStream | Ending::ResetBySocket => {
+            tracing::debug!(session = session.number, ?ending, "flow reset");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A gateway as a process of its own: one thread, ended by signals. Before: the binary, or `adit demo`; after: [`crate::server`].
+
+use std::io;
+
+use thiserror::Error;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    config::Config,
+    process,
+    server::{Gateway, Shutdown, StartError},
+};
+
+/// The gateway process cannot run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The gateway cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The kernel refuses what every process needs.
+    #[error("cannot set up the process")]
+    Process(#[from] io::Error),
+}
+
+/// Runs a gateway until SIGTERM or SIGINT, then drains it; a second signal ends it at once.
+///
+/// One thread carries everything: a hand-over between threads costs more than the work it saves.
+///
+/// # Errors
+/// [`RunError`] when it cannot start.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    process::prepare();
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let gateway = Gateway::start(config).await?;
+        let flows = gateway.flow_count();
+        let shutdown = Shutdown::default();
+        let told = async {
+            for token in [&shutdown.drain, &shutdown.now] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                token.cancel();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = gateway.run(shutdown.clone()) => {}
+            () = told => {}
+            () = process::trim_after_peaks(flows) => {}
+        }
+        Ok(())
+    })
+}

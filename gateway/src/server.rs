@@ -1,0 +1,194 @@
+//! [`Gateway`]: listens, serves sessions, and ends in order: no new ones, the open flows' time, then all.
+//!
+//! Before: [`crate::run`], or whoever embeds a gateway; after: [`crate::session`].
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use certs::{Authority, AuthorityError, PrivateFileError, TlsError};
+use link::{
+    listen::{ListenError, Listener},
+    version::ALPN,
+};
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    cluster::{self, Provider},
+    config::{Config, Limits},
+    dns::{Nameserver, ResolveError},
+    echo::Echoes,
+    limits::Slots,
+    metrics::Metrics,
+    observe::{ObserveError, Observer},
+    reach::Reach,
+    session,
+};
+
+/// Sessions that were told to end are given this long to hear it.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What all sessions share.
+pub(crate) struct State {
+    pub(crate) provider: Box<dyn Provider>,
+    pub(crate) reach: Reach,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    pub(crate) nameserver: Nameserver,
+    pub(crate) echoes: Echoes,
+    /// Addresses that a session must not route here.
+    pub(crate) never: Vec<SocketAddr>,
+    /// Cancelled when the gateway was told to end.
+    pub(crate) draining: CancellationToken,
+    /// Cancelled when nothing may go on.
+    pub(crate) stop: CancellationToken,
+    sessions: Slots,
+    last_session: AtomicU64,
+}
+
+impl State {
+    /// The next session's number, from 1.
+    pub(crate) fn number_session(&self) -> u64 {
+        self.last_session.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The gateway cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Its reset key.
+    #[error(transparent)]
+    Secret(#[from] PrivateFileError),
+    /// Its TLS configuration.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Its cluster's nameserver.
+    #[error(transparent)]
+    Nameserver(#[from] ResolveError),
+    /// The link's port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The metrics' port.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+}
+
+/// How a gateway is told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Takes no more sessions or flows; open flows go on for `limits.drain` at most.
+    pub drain: CancellationToken,
+    /// Ends at once.
+    pub now: CancellationToken,
+}
+
+/// A gateway that listens.
+#[derive(Debug)]
+pub struct Gateway {
+    listener: Listener,
+    observer: Option<Observer>,
+    state: Arc<State>,
+    tasks: TaskTracker,
+}
+
+impl Gateway {
+    /// Opens the authority (made on the first start), looks the nameserver up, and listens.
+    ///
+    /// # Errors
+    /// [`StartError`], which names the thing and the remedy.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let authority = Arc::new(Authority::open_or_create(&config.state_dir, SystemTime::now())?);
+        let reset_secret = certs::open_or_create_secret(&config.state_dir.join("reset.key"))?;
+        let tls = Arc::new(certs::server_config(authority, &[ALPN])?);
+        let provider = cluster::provider(config);
+        for warning in provider.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let nameserver = Nameserver::resolve(&config.cluster.nameserver).await?;
+        let tasks = TaskTracker::new();
+        let listener = Listener::bind(config.listen, tls, &reset_secret, &tasks).await?;
+        let state = Arc::new(State {
+            reach: Reach::new(&provider.network().routes),
+            provider,
+            limits: config.limits.clone(),
+            metrics: Metrics::new(),
+            nameserver,
+            echoes: Echoes::open(),
+            never: Some(listener.local_addr()).filter(|address| !address.ip().is_unspecified()).into_iter().collect(),
+            draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            sessions: Slots::new(config.limits.sessions),
+            last_session: AtomicU64::new(0),
+        });
+        let observer = match config.metrics {
+            Some(address) => Some(Observer::bind(address).await?),
+            None => None,
+        };
+        Ok(Self { listener, observer, state, tasks })
+    }
+
+    /// Where sessions connect, UDP and TCP.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Where metrics and health are read, if anywhere.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.observer.as_ref().map(Observer::local_addr)
+    }
+
+    /// A count of the TCP and UDP flows open, for whoever looks after the process.
+    pub(crate) fn flow_count(&self) -> impl Fn() -> i64 + use<> {
+        let state = Arc::clone(&self.state);
+        move || state.metrics.tcp_flows.get() + state.metrics.udp_flows.get()
+    }
+
+    /// Serves until told to end and ended.
+    pub async fn run(self, shutdown: Shutdown) {
+        let Self { mut listener, observer, state, tasks } = self;
+        if let Some(observer) = observer {
+            tasks.spawn(observer.serve(Arc::clone(&state), tasks.clone()));
+        }
+        tasks.spawn(Echoes::serve(Arc::clone(&state)));
+        let sessions = TaskTracker::new();
+        tracing::info!(listen = %listener.local_addr(), "gateway ready");
+        loop {
+            let arrived = tokio::select! {
+                Some(arrived) = listener.accept() => arrived,
+                () = shutdown.drain.cancelled() => break,
+                () = shutdown.now.cancelled() => break,
+            };
+            let slot = state.sessions.claim();
+            sessions.spawn(session::serve(Arc::clone(&state), arrived, slot));
+        }
+        listener.stop();
+        tracing::info!(sessions = sessions.len(), "gateway drains");
+        state.draining.cancel();
+        sessions.close();
+        tokio::select! {
+            () = sessions.wait() => {}
+            () = tokio::time::sleep(state.limits.drain) => tracing::warn!("flows are cut: the time to drain is over"),
+            () = shutdown.now.cancelled() => {}
+        }
+        state.stop.cancel();
+        let _ = timeout(GOODBYE_TIMEOUT, sessions.wait()).await;
+        listener.flush().await;
+        tracing::info!("gateway ended");
+    }
+}

@@ -1,0 +1,195 @@
+//! One session: who it is, what it may use, and the tasks that serve it, from its arrival to its end.
+//!
+//! ```text
+//! serve ─ greet ─┬─ control::serve       says when the session leaves
+//!                ├─ streams::accept      a task for each stream, counted in `flows`
+//!                ├─ datagrams::receive, receive_large
+//!                └─ a task for each UDP flow and each large message
+//! ```
+//! It ends when the peer leaves or is lost, breaks the protocol, when its certificate ends (QUIC never looks again), or when the
+//! gateway drains and its flows are done. Before: [`crate::server`]; after: [`crate::control`], [`crate::streams`], [`crate::datagrams`].
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use certs::{PeerIdentity, peer_identity};
+use link::{carrier::Carrier, control::Welcome, error_code::CloseCode, listen::Arrived, version::VERSION};
+use quinn::{Connection, VarInt};
+use rustls::pki_types::CertificateDer;
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    control::{self, Control, Refusal},
+    datagrams,
+    limits::{Rate, Slot, Slots},
+    metrics::{Arrival, Held},
+    server::State,
+    streams,
+    udp::UdpFlows,
+};
+
+/// The certificate's end is looked for this often, so that a clock that is set or a machine that slept matters little.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
+/// A DNS query and its answer are at most 128 KiB; a quarter of a session's memory holds so many of them.
+const DNS_QUERY_BYTES: usize = 128 << 10;
+/// Echoes under way at once: a flood ping has a hundred.
+const ECHOES: usize = 1_024;
+/// Answers that are too large for a datagram under way at once, 4 MiB of them; more are dropped, as a full queue drops.
+const LARGE_ANSWERS: usize = 64;
+
+/// A session that was welcomed.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) state: Arc<State>,
+    pub(crate) connection: Connection,
+    /// Its number at this gateway, for both logs.
+    pub(crate) number: u64,
+    pub(crate) streams: Slots,
+    pub(crate) pending_dials: Slots,
+    pub(crate) dns: Slots,
+    pub(crate) echoes: Slots,
+    pub(crate) large_answers: Slots,
+    pub(crate) udp: UdpFlows,
+    /// Every task of the session except its flows.
+    pub(crate) tasks: TaskTracker,
+    /// The streams' tasks: a drain waits for these.
+    pub(crate) flows: TaskTracker,
+    /// Ends what does not end with the connection by itself.
+    pub(crate) over: CancellationToken,
+    dial_rate: Mutex<Rate>,
+}
+
+/// Serves one peer from its arrival to its end. `slot` is its place among the sessions, if there was one.
+pub(crate) async fn serve(state: Arc<State>, arrived: Arrived, slot: Option<Slot>) {
+    let Arrived { connection, carrier } = arrived;
+    let number = state.number_session();
+    let greeted = match slot {
+        Some(_) => greet(&state, &connection, number).await,
+        None => Err(Refusal::Busy),
+    };
+    let metrics = &state.metrics;
+    let (peer, control) = match greeted {
+        Ok(greeted) => greeted,
+        Err(refusal) => {
+            metrics.arrivals.count(arrival(&refusal));
+            tracing::info!(session = number, %carrier, %refusal, "session refused");
+            return connection.close(refusal.code().wire(), refusal.to_string().as_bytes());
+        }
+    };
+    metrics.arrivals.count(Arrival::Welcomed);
+    let _held = Held::new(&metrics.sessions);
+    tracing::info!(session = number, identity = %peer.name, %carrier, "session opened");
+    tracing::debug!(session = number, peer = %connection.remote_address(), "peer");
+    let session = Arc::new(Session::new(Arc::clone(&state), connection, number));
+    session.run(&peer, control, carrier).await;
+}
+
+const fn arrival(refusal: &Refusal) -> Arrival {
+    match refusal {
+        Refusal::Left => Arrival::Left,
+        Refusal::Busy => Arrival::Busy,
+        Refusal::Forbidden | Refusal::Expired => Arrival::Forbidden,
+        Refusal::Version(_) => Arrival::Version,
+        Refusal::Protocol(_) => Arrival::Protocol,
+    }
+}
+
+async fn greet(state: &State, connection: &Connection, number: u64) -> Result<(PeerIdentity, Control), Refusal> {
+    let chain = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let certificate = chain.as_ref().and_then(|chain| chain.first()).ok_or(Refusal::Forbidden)?;
+    let peer = peer_identity(certificate).map_err(|_| Refusal::Forbidden)?;
+    if peer.not_after <= SystemTime::now() {
+        return Err(Refusal::Expired);
+    }
+    let network = state.provider.network();
+    let welcome = Welcome {
+        version: VERSION,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        session: number,
+        identity: peer.name.to_string(),
+        routes: network.routes.clone(),
+        domain: network.domain.clone(),
+        namespaces: network.namespaces.clone(),
+        never: state.never.clone(),
+    };
+    let control = control::greet(connection, welcome).await?;
+    Ok((peer, control))
+}
+
+impl Session {
+    fn new(state: Arc<State>, connection: Connection, number: u64) -> Self {
+        let limits = &state.limits;
+        let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
+        // Half of the memory is what QUIC may hold unread, a quarter DNS messages; the rest is small or bounded by a constant.
+        connection.set_receive_window(VarInt::from_u32(limits.memory_bytes / 2));
+        Self {
+            streams: Slots::new(limits.streams),
+            pending_dials: Slots::new(limits.pending_dials),
+            dns: Slots::new((memory / 4 / DNS_QUERY_BYTES).max(1)),
+            echoes: Slots::new(ECHOES),
+            large_answers: Slots::new(LARGE_ANSWERS),
+            udp: UdpFlows::new(limits.udp_flows),
+            tasks: TaskTracker::new(),
+            flows: TaskTracker::new(),
+            over: state.stop.child_token(),
+            dial_rate: Mutex::new(Rate::new(limits.dials_per_second, Instant::now())),
+            state,
+            connection,
+            number,
+        }
+    }
+
+    /// Whether one more dial is within the session's rate; counts it if so.
+    pub(crate) fn may_dial(&self, now: Instant) -> bool {
+        self.dial_rate.lock().unwrap_or_else(PoisonError::into_inner).allows(now)
+    }
+
+    async fn run(self: Arc<Self>, peer: &PeerIdentity, control: Control, carrier: Carrier) {
+        let opened = Instant::now();
+        self.tasks.spawn(streams::accept(Arc::clone(&self)));
+        self.tasks.spawn(datagrams::receive(Arc::clone(&self)));
+        self.tasks.spawn(datagrams::receive_large(Arc::clone(&self)));
+        let (code, reason) = self.until_over(peer, control).await;
+        // Of no effect if the peer closed first.
+        self.connection.close(code.wire(), reason.as_bytes());
+        self.over.cancel();
+        for tracker in [&self.tasks, &self.flows] {
+            tracker.close();
+            tracker.wait().await;
+        }
+        let seconds = opened.elapsed().as_secs();
+        let stats = self.connection.stats();
+        let (sent, received) = (stats.udp_tx.bytes, stats.udp_rx.bytes);
+        tracing::info!(session = self.number, identity = %peer.name, %carrier, seconds, sent, received, reason, "session closed");
+    }
+
+    async fn until_over(&self, peer: &PeerIdentity, control: Control) -> (CloseCode, &'static str) {
+        tokio::select! {
+            left = control::serve(control, self.state.draining.clone()) => left,
+            error = self.connection.closed() => {
+                tracing::debug!(session = self.number, %error, "link closed");
+                (CloseCode::Done, "the link ended")
+            }
+            () = certificate_end(peer) => (CloseCode::Expired, "the identity has expired: ask for a new one"),
+            () = self.drained() => (CloseCode::Draining, "the gateway ends"),
+            () = self.state.stop.cancelled() => (CloseCode::Draining, "the gateway ends"),
+        }
+    }
+
+    /// Resolves once the gateway drains and no flow of this session is left.
+    async fn drained(&self) {
+        self.state.draining.cancelled().await;
+        self.flows.close();
+        self.flows.wait().await;
+    }
+}
+
+async fn certificate_end(peer: &PeerIdentity) {
+    while let Ok(left) = peer.not_after.duration_since(SystemTime::now()) {
+        // A moment beyond, or a remainder of nothing would be slept again and again.
+        sleep(left.min(EXPIRY_PERIOD) + Duration::from_millis(1)).await;
+    }
+}
