@@ -17,7 +17,7 @@ mod direction;
 pub mod pipe;
 pub mod tun;
 
-use std::io;
+use std::{io, time::Duration};
 
 use cli::demo::{
     namespace::Namespace,
@@ -87,6 +87,11 @@ impl Emulator {
     pub fn blackout(&self, cut: bool) {
         self.forward.blackout(cut);
         self.backward.blackout(cut);
+    }
+
+    /// CPU time that the forward direction has taken, for the emulator's own figures and to subtract it from others.
+    pub fn forward_cpu(&self) -> Duration {
+        self.forward.cpu()
     }
 
     /// What became of the packets from the first namespace to the second, so far.

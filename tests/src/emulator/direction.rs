@@ -3,9 +3,10 @@
 //! Before it in the flow: a [`Tun`] of the sender. After it: [`super::pipe`], and the receiver's [`Tun`].
 
 use std::{
+    fs,
     io::{self, PipeReader, PipeWriter},
     os::fd::AsFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::{prctl::set_timerslack, time::TimeSpec},
+    unistd::{Pid, gettid},
 };
 
 use super::{
@@ -31,6 +33,7 @@ const PACKET_BYTES: usize = 65_536;
 #[derive(Debug)]
 pub(super) struct Direction {
     pipe: Arc<Mutex<Pipe>>,
+    thread_id: Arc<OnceLock<Pid>>,
     thread: Option<JoinHandle<()>>,
     // Closing it wakes the thread for the last time.
     stop: Option<PipeWriter>,
@@ -41,8 +44,14 @@ impl Direction {
         let pipe = Arc::new(Mutex::new(Pipe::new(conditions, seed, Instant::now())));
         let (stopped, stop) = io::pipe()?;
         let carrier = Carrier { from: from.try_clone()?, to: to.try_clone()?, pipe: Arc::clone(&pipe), stopped };
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || carrier.run())?;
-        Ok(Self { pipe, thread: Some(thread), stop: Some(stop) })
+        let thread_id = Arc::new(OnceLock::new());
+        let known = Arc::clone(&thread_id);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Set once, here.
+            let _ = known.set(gettid());
+            carrier.run();
+        })?;
+        Ok(Self { pipe, thread_id, thread: Some(thread), stop: Some(stop) })
     }
 
     pub(super) fn set(&self, conditions: Conditions) {
@@ -55,6 +64,14 @@ impl Direction {
 
     pub(super) fn counters(&self) -> Counters {
         lock(&self.pipe).counters()
+    }
+
+    /// Time the thread has been on a CPU.
+    pub(super) fn cpu(&self) -> Duration {
+        let path = self.thread_id.get().map(|id| format!("/proc/self/task/{id}/schedstat"));
+        let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let nanoseconds = text.split(' ').next().and_then(|number| number.parse().ok());
+        nanoseconds.map_or(Duration::ZERO, Duration::from_nanos)
     }
 }
 
