@@ -7,11 +7,13 @@
 //! - [`device`]: the TUN device.
 //! - [`control`]: the socket through which commands talk to a running session.
 //! - [`dns`]: the split resolver.
+//! - [`host_network`]: addresses, routes and rules on the machine, and their undoing.
 
 pub mod control;
 pub mod device;
 pub mod dns;
 pub mod gateway_link;
+pub mod host_network;
 pub mod outbound;
 pub mod session;
 pub mod session_options;
