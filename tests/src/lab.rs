@@ -86,14 +86,22 @@ impl Lab {
     pub fn start_gateway_with(&self, config: &Path) -> Process {
         let mut command = self.gateway.command(programs::adit_gateway());
         let mut gateway = self.spawn("gateway", command.args(["run", "--config"]).arg(config));
+        self.wait_for_gateway_port(|| {
+            assert!(gateway.ended().is_none(), "the gateway ended at once: {}", gateway.log());
+        });
+        gateway
+    }
+
+    /// Waits until something accepts connections at the gateway's port; calls `check` at every look.
+    #[track_caller]
+    pub fn wait_for_gateway_port(&self, mut check: impl FnMut() + Send) {
         let port = (plan::UPLINK_GATEWAY.v4, plan::GATEWAY_PORT);
         self.gateway.run(|| {
             wait::until("the gateway accepts connections", PATIENCE, || {
-                assert!(gateway.ended().is_none(), "the gateway ended at once: {}", gateway.log());
+                check();
                 std::net::TcpStream::connect(port).is_ok()
             });
         });
-        gateway
     }
 
     /// Issues an identity and gives the path of its file. Needs no running gateway.

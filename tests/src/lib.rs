@@ -2,6 +2,7 @@
 //!
 //! - [`machine`]: before `main`, the test process moves into namespaces of its own.
 //! - [`lab`]: a world for one test, programs in it, and adit's own two ([`programs`]).
+//! - [`impostor`]: a gateway that says what it should not.
 //! - [`process`]: a program that dies with its test and whose output shows when the test fails.
 //! - [`emulator`]: a link with delay, rate, loss and blackouts.
 //! - [`direct`]: the same world joined by the kernel, to compare with and to check the suites.
@@ -13,6 +14,7 @@
 pub mod direct;
 pub mod emulator;
 pub mod fuzz;
+pub mod impostor;
 pub mod lab;
 pub mod machine;
 pub mod observe;

@@ -9,7 +9,12 @@ use std::{
 };
 
 use cli::demo::{echo, plan, services::Services};
+use link::{
+    control::Welcome,
+    version::{VERSION, Version},
+};
 use tests::{
+    impostor,
     lab::Lab,
     observe::NetworkState,
     process::{self, Process},
@@ -108,6 +113,36 @@ fn a_server_that_is_no_gateway_is_not_waited_for() {
         echo::udp(supervisor, address)
     });
     fails(&lab, &mut lab.connect_command(&identity, &[]), UNREACHABLE, &["198.51.100.1:7844"]);
+}
+
+#[test]
+fn a_gateway_that_claims_too_much_is_refused() {
+    for claim in ["0.0.0.0/0", "::/0", "127.0.0.0/8", "::1/128", "192.0.2.0/24"] {
+        let lab = Lab::new();
+        let identity = lab.issue_identity("alice");
+        let routes = vec![claim.parse().expect("a prefix")];
+        let _impostor = impostor::start(&lab, Welcome { routes, ..impostor::honest_welcome() });
+        fails(&lab, &mut lab.connect_command(&identity, &[]), REFUSED, &[claim, "gateway.toml"]);
+    }
+}
+
+#[test]
+fn a_gateway_of_another_major_version_is_told_apart() {
+    let lab = Lab::new();
+    let identity = lab.issue_identity("alice");
+    let version = Version { major: VERSION.major + 1, minor: 0 };
+    let _impostor = impostor::start(&lab, Welcome { version, ..impostor::honest_welcome() });
+    fails(&lab, &mut lab.connect_command(&identity, &[]), UNREACHABLE, &["upgrade adit on this machine"]);
+}
+
+#[test]
+fn a_gateway_of_a_later_minor_version_is_talked_to() {
+    let lab = Lab::new();
+    let identity = lab.issue_identity("alice");
+    let version = Version { major: VERSION.major, minor: VERSION.minor + 5 };
+    let _impostor = impostor::start(&lab, Welcome { version, ..impostor::honest_welcome() });
+    process::run(&mut lab.connect_command(&identity, &[]));
+    assert_eq!(lab.status().summary.link.protocol, Some(VERSION.to_string()));
 }
 
 #[test]
