@@ -1,7 +1,7 @@
 //! The directory that is a session's identity on this machine: its lock, its socket, its log. One directory, one session at a time.
 //!
-//! The lock is `flock` on the pid file, so the kernel releases it however the session ends, and what a killed session left behind is
-//! recognised by a lock that can be had. The pid file is never unlinked: two starters could then lock two different files.
+//! The lock is an OFD lock on the pid file (fcntl(2)): the kernel releases it however the session ends, what a killed session left
+//! behind is recognised by a lock that can be had, and looking whether it is held does not take it. The pid file is never unlinked: two starters could then lock two different files.
 //! Before: `cli`; after: [`super::server`], [`super::message`].
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::{FcntlArg, fcntl},
     unistd::geteuid,
 };
 use thiserror::Error;
@@ -26,7 +26,7 @@ pub struct StateDir(PathBuf);
 /// The right to be the session of a state directory, held until dropped.
 #[derive(Debug)]
 pub struct SessionLock {
-    file: Flock<File>,
+    file: File,
 }
 
 /// A state directory cannot be used.
@@ -147,13 +147,21 @@ impl StateDir {
     /// [`StateDirError::Busy`] at once when a session lives there, else as [`StateDir::prepare`].
     pub fn lock(&self) -> Result<SessionLock, StateDirError> {
         self.prepare()?;
-        let mut file = self.try_lock()?.ok_or_else(|| StateDirError::Busy { dir: self.0.clone(), pid: self.pid() })?;
+        let mut file = self.open_pid_file().map_err(|source| self.io(source))?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+            Ok(_) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => {
+                return Err(StateDirError::Busy { dir: self.0.clone(), pid: self.pid() });
+            }
+            Err(errno) => return Err(self.io(errno.into())),
+        }
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
-        write(&mut file).map_err(|source| self.io(source))?;
+        // The number is for people, the lock is what counts: a full disk must not keep a session from starting.
+        let _ = write(&mut file);
         match fs::remove_file(self.socket()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),
             _ => Ok(SessionLock { file }),
@@ -162,18 +170,15 @@ impl StateDir {
 
     /// Whether a session holds the lock, which is the truth even after a SIGKILL.
     pub fn is_held(&self) -> bool {
-        self.pid_file().exists() && matches!(self.try_lock(), Ok(None))
+        let Ok(file) = File::options().read(true).write(true).open(self.pid_file()) else { return false };
+        let mut lock = whole_file();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok() && lock.l_type != UNLOCKED
     }
 
-    fn try_lock(&self) -> Result<Option<Flock<File>>, StateDirError> {
+    fn open_pid_file(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(self.pid_file()).map_err(|source| self.io(source))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(file)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(self.io(errno.into())),
-        }
+        options.open(self.pid_file())
     }
 
     fn pid(&self) -> String {
@@ -192,6 +197,21 @@ impl Drop for SessionLock {
     fn drop(&mut self) {
         // An empty pid file says that nothing was left behind; the lock itself goes with the descriptor.
         let _ = self.file.set_len(0);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "lock kinds and whences are 0, 1 and 2")]
+const UNLOCKED: libc::c_short = libc::F_UNLCK as libc::c_short;
+
+/// An exclusive lock of a whole file, however long it is.
+#[expect(clippy::cast_possible_truncation, reason = "lock kinds and whences are 0, 1 and 2")]
+const fn whole_file() -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
     }
 }
 

@@ -1,0 +1,114 @@
+//! The command line where no cluster is needed: what scripts and people rely on. Suites with a session are `session.rs` and
+//! `bad_input.rs`.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use cli::demo::{echo, plan, services::Services};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tests::{
+    lab::{Lab, PATIENCE},
+    observe::NetworkState,
+    process, programs, wait,
+};
+use tunnel::control::state_dir::StateDir;
+
+/// `adit` with a state directory of its own, on the test's machine: for commands that touch no network.
+fn adit(state_dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(programs::adit());
+    command.env("ADIT_STATE_DIR", state_dir).args(arguments);
+    command
+}
+
+#[track_caller]
+fn ends_with(command: &mut Command, code: i32) -> (String, String) {
+    let output = process::output(command);
+    assert_eq!(output.status.code(), Some(code), "{}", process::describe(command, &output));
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn without_a_session_every_question_ends_with_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, told) = ends_with(&mut adit(dir.path(), &["status"]), 3);
+    assert!(told.starts_with("error: not connected") && told.contains("  try: adit connect"), "{told}");
+    let (json, _) = ends_with(&mut adit(dir.path(), &["status", "-o", "json"]), 3);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["state"], "not_connected");
+    ends_with(&mut adit(dir.path(), &["status", "--watch"]), 3);
+    ends_with(&mut adit(dir.path(), &["quit"]), 3);
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_names_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, told) = ends_with(&mut adit(dir.path(), &["connect", "--gateway", "nowhere", "--identity", "x.pem"]), 2);
+    assert!(told.contains("HOST:PORT"), "{told}");
+    ends_with(&mut adit(dir.path(), &["connect"]), 2);
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (_, told) = ends_with(&mut adit(dir.path(), &["connect", "--gateway", "gw:1", "--identity", "x.pem"]), 2);
+    assert!(told.contains("chmod 700 "), "{told}");
+}
+
+#[test]
+fn a_pipe_sees_no_colour_and_may_close_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, told) = ends_with(&mut adit(dir.path(), &["status"]), 3);
+    assert!(!told.contains('\x1b'), "{told:?}");
+    let script = format!("set -o pipefail; {} completions zsh | head -1", programs::adit().display());
+    let first = process::run(Command::new("bash").args(["-c", &script]));
+    assert!(first.starts_with("#compdef adit"), "{first}");
+}
+
+#[test]
+fn completions_and_manual_pages_hold_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(process::run(&mut adit(dir.path(), &["completions", shell])).contains("connect"));
+    }
+    let pages = dir.path().join("man");
+    fs::DirBuilder::new().mode(0o700).create(&pages).unwrap();
+    process::run(&mut adit(dir.path(), &["man", pages.to_str().unwrap()]));
+    let page = |name: &str| fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("adit.1").contains("Exit codes"));
+    assert!(page("adit-connect.1").contains("HOST:PORT"));
+}
+
+/// A lab in which a server takes the gateway's packets and never answers, and `adit connect` that waits for it.
+fn waiting() -> (Lab, Services, process::Process) {
+    let lab = Lab::new();
+    let silent = (plan::UPLINK_GATEWAY.v4, plan::GATEWAY_PORT).into();
+    let services = Services::start(&lab.gateway, move |supervisor| echo::filtered(supervisor, silent)).unwrap();
+    let identity = lab.issue_identity("alice");
+    let mut command = lab.connect_command(&identity, &[]);
+    let connect = lab.spawn("connect", command.stdin(Stdio::null()));
+    let dir = StateDir::new(lab.state_dir());
+    wait::until("the session's process holds the lock", PATIENCE, || dir.is_held());
+    (lab, services, connect)
+}
+
+#[test]
+fn ctrl_c_while_waiting_ends_the_session_and_says_so() {
+    let (lab, _silent, mut connect) = waiting();
+    let before = NetworkState::of(&lab.host);
+    connect.signal(Signal::SIGINT);
+    assert_eq!(connect.wait(PATIENCE).code(), Some(130));
+    assert!(!StateDir::new(lab.state_dir()).is_held());
+    assert!(connect.log().contains("interrupted"), "{}", connect.log());
+    assert_eq!(before.difference(&NetworkState::of(&lab.host)), "");
+}
+
+#[test]
+fn a_starter_that_is_killed_takes_its_session_along() {
+    let (lab, _silent, connect) = waiting();
+    kill(Pid::from_raw(i32::try_from(connect.id()).unwrap()), Signal::SIGKILL).unwrap();
+    let dir = StateDir::new(lab.state_dir());
+    wait::until("the session's process is gone", Duration::from_secs(3), || !dir.is_held());
+}
