@@ -84,7 +84,7 @@ fn short_names_are_completed_as_in_a_pod_of_the_namespace() {
         ("web.shop.svc", "10.96.0.20"),
         ("web.shop.svc.cluster.local", "10.96.0.20"),
         ("web.default", "10.96.0.21"),
-        ("peer-1.peers.shop", "10.244.0.12"),
+        ("peer-1.peers.shop.svc", "10.244.0.12"),
         ("WEB.Shop", "10.96.0.20"),
     ] {
         let answer = dig(&lab, name);

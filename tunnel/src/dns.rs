@@ -46,7 +46,7 @@ use self::{
     name::Name,
     names::Side,
     query::{Header, Query, Question, Unanswerable},
-    wire::{MAX_MESSAGE_BYTES, Reader, code, flag, kind},
+    wire::{MAX_MESSAGE_BYTES, MAX_UDP_BYTES, Reader, code, flag, kind},
 };
 pub use self::{
     counters::DnsCounters,
@@ -139,13 +139,11 @@ impl<C: ClusterUpstream, O: OrdinaryUpstream> Resolver<C, O> {
         let found = self.bounded(&self.cluster_slots, self.find_first(query, candidates)).await;
         let Ok((name, found)) = found else { return encode_code(query, code::SERVER_FAILURE) };
         let limit = match transport {
-            Transport::Udp => query.udp_bytes(),
+            Transport::Udp => query.udp_bytes().min(MAX_UDP_BYTES),
             Transport::Tcp => MAX_MESSAGE_BYTES,
         };
-        // A short name that does not exist has no canonical name either.
-        let alias_of = if found.reply.denies_the_name() { None } else { Some(&name) };
         let age = Instant::now().saturating_duration_since(found.arrived);
-        let answer = encode(query, &found.reply, Form { alias_of, age, limit });
+        let answer = encode(query, &found.reply, Form { found: &name, age, limit });
         if answer.get(2).is_some_and(|flags| u16::from(*flags) << 8 & flag::TRUNCATED != 0) {
             self.counters.truncated.add();
         }

@@ -2,10 +2,10 @@
 //!
 //! Pure. Before: `lookup` or `cache`; after: `Resolver::answer`.
 //!
-//! A short name is answered by a CNAME record from the name that was asked to the one that was found, then the records as the
-//! nameserver gave them. glibc follows the chain by owner names, musl takes any address in the answer, dig shows it, c-ares and
-//! systemd-resolved follow it; CoreDNS's autopath does the same for every pod. Rewriting the owners instead would claim records that
-//! nobody published, and would hide the canonical name that `getent hosts` shows inside a pod.
+//! A short name is answered by the records of the name that was found, under the name that was asked: `web.shop` has the address, as a
+//! program expects who looks for the owner that it asked about (glibc), takes any address in the answer (musl), or prints what it gets
+//! (dig, c-ares). A CNAME record in front, as CoreDNS's autopath makes it, does for these too; but it is one more thing in every
+//! answer, an answer where there is none (the other address family; a query for CNAME), and nothing that the zone says.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
     name::Name,
     query::{Edns, OPT_BYTES, Query, Question, put_opt, put_question},
     reply::{Record, Reply},
-    wire::{CLASS_IN, HEADER_BYTES, MAX_MESSAGE_BYTES, code, flag, kind},
+    wire::{HEADER_BYTES, MAX_MESSAGE_BYTES, code, flag, kind},
 };
 
 /// The longest TTL that a program is told. Programs that cache by it (JVM, browsers) would otherwise hold a cluster address after
@@ -28,8 +28,8 @@ const MAX_POINTER: usize = 0x3fff;
 /// How a reply is to be given.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form<'a> {
-    /// The name that the records are about, when it is not the one that was asked.
-    pub(super) alias_of: Option<&'a Name>,
+    /// The name that was found: records about it are given as records about the one that was asked.
+    pub(super) found: &'a Name,
     /// How long the reply lay in the cache.
     pub(super) age: Duration,
     /// The most bytes that the transport carries.
@@ -38,16 +38,9 @@ pub(super) struct Form<'a> {
 
 /// Encodes `reply` as the answer to `query`. What does not fit is left out from its end, and said by TC where it mattered.
 pub(super) fn encode(query: &Query, reply: &Reply, form: Form<'_>) -> Vec<u8> {
-    let alias = form.alias_of.filter(|target| !target.is(&query.question.name)).map(|target| Record {
-        owner: query.question.name.clone(),
-        kind: kind::CNAME,
-        class: CLASS_IN,
-        ttl: reply.answers.iter().map(|record| record.ttl).min().unwrap_or(MAX_TOLD.as_secs() as u32),
-        content: target.wire().into(),
-    });
     let room = form.limit.min(MAX_MESSAGE_BYTES).saturating_sub(query.edns.map_or(0, |_| OPT_BYTES));
-    let mut writer = Writer::new(query, room, form.age);
-    let answers = writer.section(alias.iter().chain(&reply.answers));
+    let mut writer = Writer::new(query, room, form);
+    let answers = writer.section(&reply.answers);
     let authorities = if answers.whole { writer.section(&reply.authorities) } else { Written::NOTHING };
     let additionals = if authorities.whole { writer.section(&reply.additionals) } else { Written::NOTHING };
     let mut flags = reply.flags & flag::AUTHORITATIVE | flag::RECURSION_AVAILABLE;
@@ -55,7 +48,9 @@ pub(super) fn encode(query: &Query, reply: &Reply, form: Form<'_>) -> Vec<u8> {
     if reply.flags & flag::TRUNCATED != 0 || !authorities.whole {
         flags |= flag::TRUNCATED;
     }
-    if query.dnssec_ok() || query.flags & flag::AUTHENTIC_DATA != 0 {
+    // What was verified is the zone's own name.
+    let verified = form.found.is(&query.question.name);
+    if verified && (query.dnssec_ok() || query.flags & flag::AUTHENTIC_DATA != 0) {
         flags |= reply.flags & flag::AUTHENTIC_DATA;
     }
     writer.finish(query, flags, reply.code, [answers.count, authorities.count, additionals.count])
@@ -104,23 +99,25 @@ impl Written {
 }
 
 /// Writes records until the room ends, their owners compressed.
-struct Writer {
+struct Writer<'a> {
     message: Vec<u8>,
     room: usize,
-    age: Duration,
+    asked: &'a Name,
+    form: Form<'a>,
     /// Where each name, and each tail of one, stands in small letters. Keyed by its wire format.
     places: FxHashMap<Box<[u8]>, u16>,
 }
 
-impl Writer {
-    fn new(query: &Query, room: usize, age: Duration) -> Self {
-        let mut writer = Self { message: vec![0; HEADER_BYTES], room, age, places: FxHashMap::default() };
+impl<'a> Writer<'a> {
+    fn new(query: &'a Query, room: usize, form: Form<'a>) -> Self {
+        let message = vec![0; HEADER_BYTES];
+        let mut writer = Self { message, room, asked: &query.question.name, form, places: FxHashMap::default() };
         put_question(&mut writer.message, &query.question);
         writer.note_places(query.question.name.wire(), HEADER_BYTES);
         writer
     }
 
-    fn section<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> Written {
+    fn section(&mut self, records: &[Record]) -> Written {
         let mut count: u16 = 0;
         for record in records {
             let start = self.message.len();
@@ -137,13 +134,14 @@ impl Writer {
     }
 
     fn put_record(&mut self, record: &Record) {
-        self.put_name(record.owner.wire());
+        let owner = if record.owner.is(self.form.found) { self.asked } else { &record.owner };
+        self.put_name(owner.wire());
         self.message.extend_from_slice(&record.kind.to_be_bytes());
         self.message.extend_from_slice(&record.class.to_be_bytes());
         self.message.extend_from_slice(&self.told(record.ttl).to_be_bytes());
         let length_at = self.message.len();
         self.message.extend_from_slice(&[0, 0]);
-        // The one content that is compressed: the target of a CNAME, which the next records are about.
+        // The one content that is compressed: the target of a CNAME, which the next records are mostly about.
         if record.kind == kind::CNAME && !record.content.is_empty() {
             self.put_name(&record.content);
         } else {
@@ -156,7 +154,7 @@ impl Writer {
     }
 
     fn told(&self, ttl: u32) -> u32 {
-        let age = u32::try_from(self.age.as_secs()).unwrap_or(u32::MAX);
+        let age = u32::try_from(self.form.age.as_secs()).unwrap_or(u32::MAX);
         ttl.saturating_sub(age).min(MAX_TOLD.as_secs() as u32)
     }
 

@@ -10,22 +10,28 @@
 //! |---|---|---|
 //! | the cluster's domain, and all under it | cluster | itself |
 //! | `<anything>.svc` | cluster | `<anything>.svc.<domain>` |
-//! | `<service>.<namespace>`, `_port._proto.<service>.<namespace>`, the namespace being one of the session's | cluster | `<...>.svc.<domain>` |
+//! | `<anything>.<namespace>`, the namespace being one of the session's | cluster | `<anything>.<namespace>.svc.<domain>` |
 //! | `<service>`, `_port._proto.<service>`, when the session has a default namespace | cluster | `<...>.<default>.svc.<domain>`, then `<...>.<domain>`, as in a pod |
 //! | reverse names of addresses in the cluster's routes | cluster | itself |
 //! | `<any>.<domain>.<a search domain of this machine>` | nobody: there is no such name | |
 //! | all others | ordinary | itself, byte for byte |
 //!
-//! A single label that cannot be a Kubernetes service (RFC 1035: letters first) and `localhost` are ordinary. A program that wants a
+//! A single label that cannot be a Kubernetes service (RFC 1035: a letter first) and `localhost` are ordinary. A program that wants a
 //! machine of its own network by a bare name still finds it where the resolver file has search domains, since the stub asks
-//! `nas.lan` before `nas`; without search domains, give no default namespace. A namespace called as a top-level domain takes that
-//! domain's two-label names for as long as the session lasts, and no longer ones: with a namespace `dev`, `go.dev` is the cluster's and
-//! `pkg.go.dev` is not. For the same reason pods of a headless service are reached by `<pod>.<service>.<namespace>.svc`.
+//! `nas.lan` before `nas`; without search domains, give no default namespace.
+//!
+//! A namespace that is called as one of the internet's top-level domains takes no more of it than it must: `<service>.<namespace>` and
+//! `_port._proto.<service>.<namespace>`. With a namespace `dev`, `go.dev` is the cluster's for as long as the session lives, and
+//! `pkg.go.dev` is not; pods of a headless service there are reached by `<pod>.<service>.dev.svc`. [`Names::top_level_namespaces`] says
+//! which these are.
+//!
+//! What a stub makes of a short name by this machine's search domains (`web.shop.corp.example`) is an ordinary name: it may well be
+//! somebody's host. glibc and musl ask it only after the name itself, unless the resolver file says `ndots:2` or more.
 
 use std::net::IpAddr;
 
 use link::prefix::Prefix;
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use super::{
@@ -90,9 +96,13 @@ struct Cluster {
     services: Name,
     /// `<default>.svc.<domain>`
     default_services: Option<Name>,
-    /// In small letters.
-    namespaces: FxHashSet<Box<[u8]>>,
+    /// In small letters, and whether there is a top-level domain of that name.
+    namespaces: FxHashMap<Box<[u8]>, bool>,
 }
+
+/// The internet's top-level domains in ASCII, after the Public Suffix List of February 2023. One that is missing costs nothing until a
+/// namespace is called like it.
+const TOP_LEVEL: &str = include_str!("top_level.txt");
 
 impl Names {
     /// Checks the options and makes the table.
@@ -112,16 +122,18 @@ impl Names {
         let svc = Name::from_text("svc").expect("svc is a name");
         let services = svc.under(&domain).ok_or_else(domain_error)?;
         let namespace = |text: &String| {
-            let label = text.to_ascii_lowercase().into_bytes();
-            if is_namespace(&label) { Ok(label.into_boxed_slice()) } else { Err(NamesError::Namespace(text.clone())) }
+            let label = text.to_ascii_lowercase();
+            let top_level = TOP_LEVEL.split_ascii_whitespace().any(|domain| domain == label);
+            let label = label.into_bytes().into_boxed_slice();
+            if is_namespace(&label) { Ok((label, top_level)) } else { Err(NamesError::Namespace(text.clone())) }
         };
-        let mut namespaces = options.namespaces.iter().map(namespace).collect::<Result<FxHashSet<_>, _>>()?;
+        let mut namespaces = options.namespaces.iter().map(namespace).collect::<Result<FxHashMap<_, _>, _>>()?;
         let default_services = match &options.default_namespace {
             None => None,
             Some(text) => {
-                let label = namespace(text)?;
+                let (label, top_level) = namespace(text)?;
                 let under = Name::from_labels([&*label], &services);
-                namespaces.insert(label);
+                namespaces.insert(label, top_level);
                 Some(under.ok_or_else(domain_error)?)
             }
         };
@@ -130,6 +142,17 @@ impl Names {
         let strays = search.filter_map(|text| domain.under(&Name::from_text(text)?)).collect();
         let cluster = Cluster { domain, svc, services, default_services, namespaces };
         Ok(Self { cluster: Some(cluster), routes: options.routes.clone(), strays })
+    }
+
+    /// Namespaces that hide some names of a top-level domain of the internet while the session lives; for a warning.
+    pub fn top_level_namespaces(&self) -> Vec<String> {
+        let namespaces = self.cluster.iter().flat_map(|cluster| &cluster.namespaces);
+        let mut hiding: Vec<String> = namespaces
+            .filter(|(_, top_level)| **top_level)
+            .map(|(label, _)| String::from_utf8_lossy(label).into_owned())
+            .collect();
+        hiding.sort_unstable();
+        hiding
     }
 
     /// Decides who is asked.
@@ -180,11 +203,13 @@ impl Cluster {
         }
         // `_port._proto` of a service record does not count.
         let service = labels.iter().position(|label| !label.starts_with(b"_"))?;
+        let in_namespace = || Some(name.under(&self.services).into_iter().collect());
         match &labels[service..] {
-            [service, namespace] => {
-                let known = self.namespaces.contains(&*namespace.to_ascii_lowercase()) && is_service(service);
-                known.then(|| name.under(&self.services).into_iter().collect())
-            }
+            [inner @ .., service, namespace] => match self.namespaces.get(&*namespace.to_ascii_lowercase()) {
+                Some(false) => in_namespace(),
+                Some(true) if inner.is_empty() && is_service(service) => in_namespace(),
+                Some(true) | None => None,
+            },
             [service] if is_service(service) && !service.eq_ignore_ascii_case(b"localhost") => {
                 let default = self.default_services.as_ref()?;
                 Some([default, &self.domain].into_iter().filter_map(|suffix| name.under(suffix)).collect())
@@ -240,7 +265,7 @@ mod tests {
     fn names() -> Names {
         Names::new(&NamesOptions {
             domain: "cluster.local".into(),
-            namespaces: vec!["shop".into(), "default".into(), "dev".into()],
+            namespaces: vec!["payments".into(), "shop".into(), "default".into(), "dev".into()],
             default_namespace: Some("default".into()),
             routes: vec!["10.96.0.0/16".parse().unwrap(), "fd00:10::/32".parse().unwrap()],
             search: vec!["corp.example".into(), "not a name".repeat(40)],
@@ -267,6 +292,8 @@ mod tests {
             ("db-0.db.shop.SVC", &["db-0.db.shop.SVC.cluster.local"]),
             ("web.Shop", &["web.Shop.svc.cluster.local"]),
             ("_http._tcp.web.shop", &["_http._tcp.web.shop.svc.cluster.local"]),
+            ("db-0.db.Payments", &["db-0.db.Payments.svc.cluster.local"]),
+            ("a.b.c.default", &["a.b.c.default.svc.cluster.local"]),
             ("web", &["web.default.svc.cluster.local", "web.cluster.local"]),
             ("_http._tcp.web", &["_http._tcp.web.default.svc.cluster.local", "_http._tcp.web.cluster.local"]),
             ("10.0.96.10.in-addr.arpa", &["10.0.96.10.in-addr.arpa"]),
@@ -285,6 +312,8 @@ mod tests {
             "example.com",
             "pkg.go.dev",
             "www.shop.example",
+            "www.example.shop",
+            "_http._tcp.www.example.shop",
             "web.corp.example",
             "xcluster.local",
             "cluster.local.example",
@@ -323,6 +352,12 @@ mod tests {
         let question = Question { name: Name::from_text("web").unwrap(), kind: 1, class: CLASS_IN };
         assert_eq!(Names::new(&options).unwrap().side(&question), Side::Ordinary);
         assert_eq!(Names::new(&NamesOptions::default()).unwrap().side(&question), Side::Ordinary);
+    }
+
+    #[test]
+    fn namespaces_called_as_a_top_level_domain_are_told() {
+        assert_eq!(names().top_level_namespaces(), ["dev", "shop"]);
+        assert!(TOP_LEVEL.split_ascii_whitespace().is_sorted());
     }
 
     #[test]

@@ -6,6 +6,8 @@ use thiserror::Error;
 pub(super) const HEADER_BYTES: usize = 12;
 /// The largest DNS message (a TCP frame's length is 16 bits).
 pub(super) const MAX_MESSAGE_BYTES: usize = 65_535;
+/// The largest content of a UDP datagram over IPv4.
+pub(super) const MAX_UDP_BYTES: usize = 65_507;
 /// What a UDP answer may have without EDNS (RFC 1035, 4.2.1).
 pub(super) const PLAIN_UDP_BYTES: u16 = 512;
 /// What we say that we can take: the DNS flag day's value, which fits every path without fragments.

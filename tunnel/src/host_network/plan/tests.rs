@@ -95,6 +95,7 @@ fn a_local_resolver_is_left_alone_and_said() {
 
 #[test]
 fn other_nameservers_that_cannot_be_captured_are_said() {
+    assert!(plan(&welcome(&[]), &host("options ndots:5\nsearch lan\n")).unwrap().search_first);
     let mixed = plan(&welcome(&["10.96.0.0/16"]), &host("nameserver fe80::1%eth0\nnameserver 2001:db8::53\n")).unwrap();
     assert_eq!(texts(&mixed.nameservers), ["2001:db8::53"]);
     assert_eq!(mixed.uncaptured[0].reason, UncapturedReason::LinkLocal);
