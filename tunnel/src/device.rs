@@ -23,8 +23,6 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// The largest IP packet.
 pub const MTU: u16 = u16::MAX;
-/// Packets that may wait in the device for us, per queue: smoltcp's retransmission takes a second, so none may be dropped there.
-const TX_QUEUE_PACKETS: libc::c_int = 10_000;
 
 const DEVICE_FILE: &str = "/dev/net/tun";
 /// `TUN_F_CSUM` of linux/if_tun.h: packets may arrive with unfinished checksums.
@@ -36,7 +34,6 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(tun_set_interface, libc::TUNSETIFF, libc::ifreq);
     nix::ioctl_write_int_bad!(tun_set_offload, libc::TUNSETOFFLOAD);
     nix::ioctl_write_ptr_bad!(set_mtu, libc::SIOCSIFMTU, libc::ifreq);
-    nix::ioctl_write_ptr_bad!(set_tx_queue_len, libc::SIOCSIFTXQLEN, libc::ifreq);
     nix::ioctl_readwrite_bad!(interface_index, libc::SIOCGIFINDEX, libc::ifreq);
 }
 
@@ -138,7 +135,8 @@ impl Device {
     }
 }
 
-/// Sets offload, MTU and queue length; returns name and index.
+/// Sets offload and MTU; returns name and index. The queue's length is set with the addresses: this way it would need a privilege on the
+/// whole machine.
 fn configure(file: &std::fs::File, mut request: libc::ifreq) -> Result<(String, u32), DeviceError> {
     let failed = |action| move |errno: Errno| DeviceError::Failed { action, source: errno.into() };
     // SAFETY: the argument is an integer, and the descriptor an attached TUN device.
@@ -146,13 +144,9 @@ fn configure(file: &std::fs::File, mut request: libc::ifreq) -> Result<(String, 
         .map_err(failed("leave checksums to the kernel on the TUN device"))?;
     let socket = any_socket().map_err(failed("open a socket to configure the TUN device"))?;
     request.ifr_ifru.ifru_mtu = libc::c_int::from(MTU);
-    // SAFETY: `request` is a whole `ifreq` with a terminated name; the same holds for the two calls below.
+    // SAFETY: `request` is a whole `ifreq` with a terminated name; the same holds for the call below.
     unsafe { ioctl::set_mtu(socket.as_raw_fd(), &raw const request) }
         .map_err(failed("set the TUN device's MTU to 65535"))?;
-    request.ifr_ifru.ifru_metric = TX_QUEUE_PACKETS;
-    // SAFETY: as above.
-    unsafe { ioctl::set_tx_queue_len(socket.as_raw_fd(), &raw const request) }
-        .map_err(failed("set the TUN device's queue length"))?;
     // SAFETY: as above, and the kernel writes an integer into it.
     unsafe { ioctl::interface_index(socket.as_raw_fd(), &raw mut request) }
         .map_err(failed("look up the TUN device's index"))?;

@@ -25,6 +25,9 @@ use super::{
 };
 use crate::dns::Transport;
 
+/// Packets that may wait in the device for the session: smoltcp's retransmission takes a second, so none may be dropped there.
+const TX_QUEUE_PACKETS: u32 = 10_000;
+
 /// `rp_filter` = loose: an answer comes in by the device although the main table knows another way back to the nameserver.
 const LOOSE: i32 = 2;
 
@@ -81,7 +84,8 @@ impl Network {
     }
 
     pub(super) async fn set_up(&self, device: u32) -> Result<(), HostError> {
-        self.set_link(LinkUnspec::new_with_index(device).up().build(), Action::SetUp).await
+        let message = LinkUnspec::new_with_index(device).txqueuelen(TX_QUEUE_PACKETS).up().build();
+        self.set_link(message, Action::SetUp).await
     }
 
     pub(super) async fn set_down(&self, device: u32) -> Result<(), HostError> {
