@@ -204,3 +204,73 @@ impl<'a> Writer<'a> {
         self.message
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{
+            reply::tests::{record, reply},
+            wire::{CLASS_IN, PLAIN_UDP_BYTES},
+        },
+        *,
+    };
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text).unwrap()
+    }
+
+    fn query(edns: Option<Edns>) -> Query {
+        let question = Question { name: name("Web.Shop"), kind: kind::A, class: CLASS_IN };
+        Query { id: 7, flags: flag::RECURSION_DESIRED, question, edns }
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let owner = prop_oneof![
+            Just("web.shop.svc.cluster.local".to_owned()),
+            Just("WEB.shop.SVC.cluster.local".to_owned()),
+            "[a-c]{1,2}(\\.[a-c]{1,2}){0,3}\\.cluster\\.local",
+        ];
+        let target = "[a-c](\\.[a-c]){0,3}".prop_map(|text| (kind::CNAME, name(&text).wire().to_vec()));
+        let other = (any::<u16>(), prop::collection::vec(any::<u8>(), 0..80))
+            .prop_filter("types that hold names or are not records", |(kind, _)| *kind > 64);
+        (owner, prop_oneof![target, other], 0u32..100)
+            .prop_map(|(owner, (kind, content), ttl)| record(&owner, kind, ttl, &content))
+    }
+
+    proptest! {
+        #[test]
+        fn what_fits_is_read_back_as_it_was(
+            answers in prop::collection::vec(any_record(), 0..12),
+            authorities in prop::collection::vec(any_record(), 0..4),
+            limit in usize::from(PLAIN_UDP_BYTES)..3000,
+            dnssec_ok: bool,
+        ) {
+            let query = query(Some(Edns { udp_bytes: PLAIN_UDP_BYTES, dnssec_ok }));
+            let found = name("web.shop.svc.cluster.local");
+            let whole = reply(0, answers, authorities);
+            let message = encode(&query, &whole, Form { found: &found, age: Duration::from_secs(5), limit });
+            prop_assert!(message.len() <= limit);
+            let read = Reply::read(&message, 7, &query.question).unwrap();
+            let cut = read.flags & flag::TRUNCATED != 0;
+            prop_assert_eq!(cut, read.answers.len() + read.authorities.len() < whole.answers.len() + whole.authorities.len());
+            let pairs = read.answers.iter().zip(&whole.answers).chain(read.authorities.iter().zip(&whole.authorities));
+            for (read, whole) in pairs {
+                let owner = if whole.owner.is(&found) { &query.question.name } else { &whole.owner };
+                prop_assert!(read.owner.is(owner));
+                prop_assert_eq!((read.kind, read.ttl), (whole.kind, whole.ttl.saturating_sub(5).min(10)));
+                prop_assert_eq!(read.content.to_ascii_lowercase(), whole.content.to_ascii_lowercase());
+            }
+        }
+    }
+
+    #[test]
+    fn an_asker_without_edns_gets_none_and_a_code_that_it_knows() {
+        let plain = encode_code(&query(None), code::BAD_VERSION);
+        assert_eq!((plain[3] & 0xf, plain[11]), (2, 0), "SERVFAIL, no additional record");
+        let edns = encode_code(&query(Some(Edns { udp_bytes: 1232, dnssec_ok: true })), code::BAD_VERSION);
+        let read = Reply::read(&edns, 7, &query(None).question).unwrap();
+        assert_eq!(read.code, code::BAD_VERSION);
+    }
+}

@@ -3,7 +3,8 @@
 //! 1. The device gets no link-local address and a loose reverse path, its addresses, and is set up.
 //! 2. Routes to it go into the session's two tables.
 //! 3. Rules make the machine look there; the rules for nameservers come last.
-//! 4. [`Joined::restore`] undoes all that in reverse order, so that no rule ever points at a table that is half there.
+//! 4. [`Joined::update`] goes over to another plan: the gateway announces something else, or the machine has other nameservers.
+//! 5. [`Joined::restore`] undoes all that in reverse order, so that no rule ever points at a table that is half there.
 //!
 //! Not restored, whatever killed the session: the device takes addresses and routes along, and rules that point at an empty table change
 //! nothing until the next session removes them (`slot`). Before: `plan`; after: nothing, packets come out of the device.
@@ -22,7 +23,7 @@ use super::{
 };
 
 /// One change, and so what is to be undone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Address(Prefix),
     Up,
@@ -86,8 +87,36 @@ impl Joined {
 
     async fn take_steps(&mut self, plan: &Plan) -> Result<(), HostError> {
         self.network.prepare_device(self.device).await?;
-        for step in steps(plan, self.device) {
-            if self.without_v6 && step.is_v6() {
+        self.take_all(&steps(plan, self.device)).await
+    }
+
+    /// Goes over to another plan for the same device, and leaves what both have untouched: flows and lookups go on meanwhile.
+    ///
+    /// The device keeps the addresses that it has, whatever the plan says: open flows have them.
+    ///
+    /// # Errors
+    /// [`HostError`] names what the kernel refused. What has been done by then stays, and [`Joined::restore`] still undoes it.
+    pub async fn update(&mut self, plan: &Plan) -> Result<(), HostError> {
+        let mut plan = plan.clone();
+        for step in &self.done {
+            let Step::Address(kept) = step else { continue };
+            let is_v4 = kept.address().is_ipv4();
+            plan.addresses.iter_mut().filter(|new| new.address().is_ipv4() == is_v4).for_each(|new| *new = *kept);
+        }
+        let wanted = steps(&plan, self.device);
+        for index in (0..self.done.len()).rev() {
+            if !wanted.contains(&self.done[index]) {
+                self.undo_or_gone(self.done[index]).await?;
+                self.done.remove(index);
+            }
+        }
+        self.take_all(&wanted).await
+    }
+
+    /// Takes the steps that are not done yet.
+    async fn take_all(&mut self, steps: &[Step]) -> Result<(), HostError> {
+        for step in steps.iter().copied() {
+            if self.done.contains(&step) || self.without_v6 && step.is_v6() {
                 continue;
             }
             match self.take(step).await {
@@ -127,13 +156,19 @@ impl Joined {
     pub async fn restore(&mut self) -> Result<(), HostError> {
         let mut first = Ok(());
         while let Some(step) = self.done.pop() {
-            match self.undo(step).await {
-                Ok(()) => {}
-                Err(error) if is_gone(&error) => debug!(%error, ?step, "gone already"),
-                Err(error) => first = first.and(Err(error)),
-            }
+            first = first.and(self.undo_or_gone(step).await);
         }
         first
+    }
+
+    async fn undo_or_gone(&self, step: Step) -> Result<(), HostError> {
+        match self.undo(step).await {
+            Err(error) if is_gone(&error) => {
+                debug!(%error, ?step, "gone already");
+                Ok(())
+            }
+            undone => undone,
+        }
     }
 }
 

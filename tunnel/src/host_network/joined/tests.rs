@@ -110,18 +110,23 @@ fn welcome(routes: &[&str]) -> Welcome {
 /// What a session does from its start to the plan.
 async fn prepare(network: &Network, routes: &[&str]) -> Result<(Slot, Plan), HostError> {
     let slot = Slot::claim(network).await?;
+    let plan = plan(network, slot.numbers(), routes, "nameserver 192.168.1.1\nnameserver 2001:db8::53\n").await?;
+    Ok((slot, plan))
+}
+
+async fn plan(network: &Network, numbers: Numbers, routes: &[&str], resolv_conf: &str) -> Result<Plan, HostError> {
     let mut host = HostView::read(network, "/nonexistent".as_ref()).await?;
-    host.resolv_conf = ResolvConf::parse("nameserver 192.168.1.1\nnameserver 2001:db8::53\n");
+    host.resolv_conf = ResolvConf::parse(resolv_conf);
     let welcome = welcome(routes);
     let input = PlanInput {
         welcome: &welcome,
         gateway: "203.0.113.9".parse().unwrap(),
         host: &host,
-        numbers: slot.numbers(),
+        numbers,
         marked: true,
         default_namespace: None,
     };
-    Ok((slot, Plan::new(&input).unwrap()))
+    Ok(Plan::new(&input).unwrap())
 }
 
 async fn join(network: &Arc<Network>, routes: &[&str], device: &str) -> Result<Joined, HostError> {
@@ -190,6 +195,58 @@ fn a_killed_session_leaves_nothing_that_matters_and_the_next_removes_it() {
         assert_eq!(slot.numbers().session(), 0);
         // A rule of somebody else between ours stays.
         assert_as(&before);
+    });
+}
+
+#[test]
+fn a_device_that_is_gone_is_restored_without_a_word() {
+    in_namespace("a_device_that_is_gone_is_restored_without_a_word", async || {
+        make_machine(&[]);
+        let before = dump();
+        ip("tuntap add adit0 mode tun");
+        let network = open();
+        let mut joined = join(&network, ROUTES, "adit0").await.unwrap();
+        ip("link del adit0");
+        joined.restore().await.unwrap();
+        assert_as(&before);
+    });
+}
+
+#[test]
+fn a_joined_machine_goes_over_to_another_plan() {
+    in_namespace("a_joined_machine_goes_over_to_another_plan", async || {
+        make_machine(&["adit0"]);
+        let before = dump();
+        let network = open();
+        let mut joined = join(&network, &["10.96.0.0/16", "10.97.0.0/16"], "adit0").await.unwrap();
+        let routes = &["10.96.0.0/16", "10.98.0.0/16", "fd00:10::/64"];
+        let other = plan(&network, joined.numbers(), routes, "nameserver 192.168.1.2\n").await.unwrap();
+        joined.update(&other).await.unwrap();
+        for (there, device) in [("10.96.0.1", "adit0"), ("10.97.0.1", "lan0"), ("10.98.0.1", "adit0")] {
+            assert_eq!(device_to(there), device, "{there}");
+        }
+        assert!(ip("route get 10.98.0.1").contains("src 198.19.173.1 "));
+        assert!(ip("-6 route get fd00:10::1").contains("dev adit0"));
+        assert_eq!(device_to("192.168.1.1 ipproto udp dport 53"), "lan0");
+        assert_eq!(device_to("192.168.1.2 ipproto udp dport 53"), "adit0");
+        let updated = dump();
+        joined.update(&other).await.unwrap();
+        assert_as(&updated);
+        joined.restore().await.unwrap();
+        assert_as(&before);
+    });
+}
+
+#[test]
+fn questions_to_the_kernel_take_turns() {
+    in_namespace("questions_to_the_kernel_take_turns", async || {
+        let network = open();
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let network = Arc::clone(&network);
+            asking.spawn(async move { network.routes().await.is_ok() && network.rules().await.is_ok() });
+        }
+        assert!(asking.join_all().await.into_iter().all(|answered| answered));
     });
 }
 
