@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use crate::{
     drop_reason::DropReason,
     flow::{ClusterAddr, FlowKey, HostAddr, Protocol},
-    packet::{Packet, word},
+    packet::{IpHeader, IpProtocol, Packet, word},
 };
 
 /// Without options.
@@ -16,6 +16,12 @@ pub(crate) const HEADER_BYTES: usize = 20;
 
 /// Where the checksum is in the header.
 pub(crate) const CHECKSUM_OFFSET: u16 = 16;
+
+/// Where the flags are in the header.
+pub(crate) const FLAGS_AT: usize = 13;
+
+/// Where the window is in the header.
+pub(crate) const WINDOW_AT: usize = 14;
 
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
@@ -48,7 +54,7 @@ impl<'a> Segment<'a> {
         if header_len < HEADER_BYTES || header_len > tcp.len() {
             return Err(DropReason::TcpHeader);
         }
-        check_flags(tcp[13])?;
+        check_flags(tcp[FLAGS_AT])?;
         check_options(&tcp[HEADER_BYTES..header_len])?;
         let key = FlowKey {
             host: HostAddr(SocketAddr::new(packet.source(), source_port)),
@@ -84,7 +90,20 @@ impl<'a> Segment<'a> {
     }
 
     pub(crate) fn flags(&self) -> u8 {
-        self.packet.payload()[13]
+        self.packet.payload()[FLAGS_AT]
+    }
+
+    /// By how many bits the sender's windows are to be shifted, when it is a SYN and says so.
+    pub(crate) fn window_scale(&self) -> Option<u8> {
+        let mut options = &self.packet.payload()[HEADER_BYTES..self.header_len];
+        while let Some((kind, rest)) = next_option(options) {
+            if kind == WINDOW_SCALE {
+                // RFC 7323 2.3
+                return Some(options[2].min(14));
+            }
+            options = rest;
+        }
+        None
     }
 
     pub(crate) fn sequence(&self) -> u32 {
@@ -102,10 +121,48 @@ impl<'a> Segment<'a> {
         self.sequence().wrapping_add(len).wrapping_add(controls)
     }
 
-    fn number(&self, at: usize) -> u32 {
-        let tcp = self.packet.payload();
-        u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]])
+    /// As the sender says it, unscaled.
+    pub(crate) fn window(&self) -> u16 {
+        word(self.packet.payload(), WINDOW_AT)
     }
+
+    fn number(&self, at: usize) -> u32 {
+        number(self.packet.payload(), at)
+    }
+}
+
+/// The big-endian number at `at`, which must be inside `bytes`.
+pub(crate) fn number(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// The fields of a header that this crate builds itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields {
+    pub(crate) flags: u8,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledged: u32,
+    pub(crate) window: u16,
+}
+
+/// IPv6 and TCP header.
+pub(crate) const MAX_HEADERS_BYTES: usize = 40 + HEADER_BYTES;
+
+/// Lays a segment without options or payload, IP header included, into `out` ([`MAX_HEADERS_BYTES`]); returns its IP header. Its checksum
+/// is unfinished. `None` when the addresses are not of one family.
+pub(crate) fn write(out: &mut [u8], from: SocketAddr, to: SocketAddr, fields: Fields) -> Option<IpHeader> {
+    let ip = IpHeader::new(from.ip(), to.ip(), IpProtocol::Tcp, u16::try_from(HEADER_BYTES).ok()?)?;
+    ip.write(out);
+    let tcp = &mut out[ip.len()..][..HEADER_BYTES];
+    tcp[..2].copy_from_slice(&from.port().to_be_bytes());
+    tcp[2..4].copy_from_slice(&to.port().to_be_bytes());
+    tcp[4..8].copy_from_slice(&fields.sequence.to_be_bytes());
+    tcp[8..12].copy_from_slice(&fields.acknowledged.to_be_bytes());
+    tcp[12..14].copy_from_slice(&[5 << 4, fields.flags]);
+    tcp[WINDOW_AT..WINDOW_AT + 2].copy_from_slice(&fields.window.to_be_bytes());
+    tcp[16..18].copy_from_slice(&ip.pseudo_sum().to_be_bytes());
+    tcp[18..].fill(0);
+    Some(ip)
 }
 
 /// A segment opens, resets or continues (and then acknowledges, RFC 9293 3.10.7.4); it does one of them.
@@ -117,24 +174,32 @@ fn check_flags(flags: u8) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// The options that smoltcp reads must have the length that it expects; it would drop the segment without a word.
+const END: u8 = 0;
+const NOP: u8 = 1;
+const WINDOW_SCALE: u8 = 3;
+
+/// The next option's kind, and what is behind it; `None` at the end, or when it does not fit. The options that smoltcp reads must have the
+/// length that it expects, for it would drop the segment without a word.
+fn next_option(options: &[u8]) -> Option<(u8, &[u8])> {
+    let kind = *options.first()?;
+    let len = if kind == NOP { 1 } else { usize::from(*options.get(1)?) };
+    let sane = match kind {
+        END => false,
+        NOP => true,
+        2 => len == 4, // maximum segment size
+        WINDOW_SCALE => len == 3,
+        4 => len == 2,                                 // SACK permitted
+        5 => len >= 10 && (len - 2).is_multiple_of(8), // SACK
+        _ => len >= 2,
+    };
+    options.get(len..).filter(|_| sane).map(|rest| (kind, rest))
+}
+
 fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
-    const END: u8 = 0;
-    const NOP: u8 = 1;
-    while let Some(&kind) = options.first() {
-        if kind == END {
-            break;
-        }
-        let len = if kind == NOP { 1 } else { usize::from(*options.get(1).ok_or(DropReason::TcpHeader)?) };
-        let sane = match kind {
-            NOP => true,
-            2 => len == 4,                                 // maximum segment size
-            3 => len == 3,                                 // window scale
-            4 => len == 2,                                 // SACK permitted
-            5 => len >= 10 && (len - 2).is_multiple_of(8), // SACK
-            _ => len >= 2,
-        };
-        options = options.get(len..).filter(|_| sane).ok_or(DropReason::TcpHeader)?;
+    while let Some(&kind) = options.first()
+        && kind != END
+    {
+        (_, options) = next_option(options).ok_or(DropReason::TcpHeader)?;
     }
     Ok(())
 }

@@ -14,8 +14,9 @@
 
 mod device;
 mod engine;
+mod guard;
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{fmt, ops::ControlFlow, time::Duration};
 
 use smoltcp::{
     iface::{Config, Interface},
@@ -45,13 +46,16 @@ pub struct TcpFlow {
     mtu: u16,
     /// The SYN waits for [`TcpFlow::accept`].
     held: bool,
-    /// Our FIN is wanted. smoltcp miscounts one that is asked for before the SYN-ACK is acknowledged, so it waits here.
+    /// Our FIN is wanted, or sent.
     finishing: bool,
     /// Nothing has changed since an egress came to its end.
     settled: bool,
     /// Ended by a reset, from either side, and not by two FINs.
     reset: bool,
-    last_ingress: Moment,
+    /// When the last segment came that may have led to TIME-WAIT.
+    time_wait_since: Moment,
+    /// What the peer said last.
+    peer: guard::Peer,
     /// Since when something of ours has been without any answer.
     unanswered_since: Option<Moment>,
 }
@@ -92,7 +96,8 @@ impl TcpFlow {
             finishing: false,
             settled: true,
             reset: false,
-            last_ingress: now,
+            time_wait_since: now,
+            peer: guard::Peer::default(),
             unanswered_since: None,
         }
     }
@@ -101,21 +106,27 @@ impl TcpFlow {
     pub fn ingress(&mut self, segment: &Segment<'_>, now: Moment) -> Ingress {
         if segment.opens() {
             match self.opened_by {
-                Some(sequence) if sequence == segment.sequence() => {}
-                Some(_) if !self.held => return Ingress::Superseded,
+                Some(sequence) if sequence == segment.sequence() && self.socket_state() != State::Listen => {}
+                Some(_) if !self.is_held() => return Ingress::Superseded,
                 // Given up and tried again: the dial that is under way is as good for the new attempt.
                 Some(_) => engine::listen(&mut self.rings, &self.key),
                 None => {}
             }
             self.opened_by = Some(segment.sequence());
+            self.learn_scale(segment);
         }
         let before = self.socket_state();
         self.feed(segment, now);
         let after = self.socket_state();
-        self.reset |= segment.resets() && before != after && matches!(after, State::Closed | State::Listen);
-        self.close_when_synchronized();
+        // Behind both FINs a reset is no error (RFC 9293 3.10.7.4): the peer has forgotten what it had finished.
+        let finished = matches!(before, State::Closing | State::LastAck | State::TimeWait);
+        self.reset |=
+            segment.resets() && !finished && before != after && matches!(after, State::Closed | State::Listen);
+        self.close_when_safe();
         self.settled = false;
-        self.last_ingress = now;
+        if before != State::TimeWait {
+            self.time_wait_since = now;
+        }
         self.unanswered_since = None;
         Ingress::Taken
     }
@@ -156,7 +167,8 @@ impl TcpFlow {
             (taken, result)
         });
         rings.dirty_bytes = rings.dirty_bytes.saturating_add(consumed);
-        self.settled &= consumed == 0;
+        // Behind both FINs nobody is told about a window.
+        self.settled &= consumed == 0 || self.is_over();
         result.ok()
     }
 
@@ -180,9 +192,11 @@ impl TcpFlow {
 
     /// Nothing more will be sent: a FIN follows what is in the transmit ring. The other direction goes on.
     pub fn finish(&mut self) {
-        self.finishing = true;
-        self.settled = false;
-        self.close_when_synchronized();
+        if !self.finishing {
+            self.finishing = true;
+            self.settled = false;
+            self.close_when_safe();
+        }
     }
 
     /// Hands every packet that is ready to `emit`, each behind its virtio header, ready for one `write(2)` to the device.
@@ -246,17 +260,7 @@ impl TcpFlow {
 
     /// Whether the application has finished its direction and every byte of it was received by [`TcpFlow::recv`].
     pub fn peer_finished(&self) -> bool {
-        let finished = match self.socket_state() {
-            State::CloseWait | State::LastAck | State::Closing | State::TimeWait => true,
-            State::Closed => !self.reset,
-            State::Listen
-            | State::SynSent
-            | State::SynReceived
-            | State::Established
-            | State::FinWait1
-            | State::FinWait2 => false,
-        };
-        finished && self.rings.socket().recv_queue() == 0
+        self.fin_received() && self.rings.socket().recv_queue() == 0
     }
 
     /// Whether a reset ended the flow: the application's, ours, or because the application's kernel is gone.
@@ -293,7 +297,36 @@ impl TcpFlow {
         }
     }
 
+    fn fin_received(&self) -> bool {
+        match self.socket_state() {
+            State::CloseWait | State::LastAck | State::Closing | State::TimeWait => true,
+            State::Closed => !self.reset,
+            State::Listen
+            | State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2 => false,
+        }
+    }
+
     fn socket_state(&self) -> State {
         self.rings.socket().state()
+    }
+}
+
+impl fmt::Debug for TcpFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let socket = self.rings.socket();
+        f.debug_struct("TcpFlow")
+            .field("key", &format_args!("{}", self.key))
+            .field("state", &socket.state())
+            .field("held", &self.held)
+            .field("finishing", &self.finishing)
+            .field("settled", &self.settled)
+            .field("reset", &self.reset)
+            .field("received_bytes", &socket.recv_queue())
+            .field("unacknowledged_bytes", &socket.send_queue())
+            .finish_non_exhaustive()
     }
 }

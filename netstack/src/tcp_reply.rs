@@ -3,13 +3,12 @@
 //! Before: [`crate::flow_table`] (unknown, or a tombstone); after: the device. A flow that exists answers by itself ([`crate::tcp_flow`]).
 
 use crate::{
-    packet::{IpHeader, IpProtocol},
-    segment::{ACK, CHECKSUM_OFFSET, HEADER_BYTES, RST, Segment},
+    segment::{self, ACK, CHECKSUM_OFFSET, Fields, MAX_HEADERS_BYTES, RST, Segment},
     virtio,
 };
 
 /// Room for any answer: virtio, IPv6 and TCP header.
-pub const REPLY_BYTES: usize = virtio::HEADER_BYTES + 40 + HEADER_BYTES;
+pub const REPLY_BYTES: usize = virtio::HEADER_BYTES + MAX_HEADERS_BYTES;
 
 /// A whole packet, virtio header included, for one `write(2)` to the device.
 #[derive(Debug, Clone, Copy)]
@@ -47,28 +46,22 @@ pub fn acknowledge(segment: &Segment<'_>) -> Option<TcpReply> {
 
 fn build(segment: &Segment<'_>, flags: u8, sequence: u32, acknowledged: u32) -> Option<TcpReply> {
     let key = segment.key();
-    let (from, to) = (key.cluster.0, key.host.0);
-    let tcp_len = u16::try_from(HEADER_BYTES).ok()?;
-    let ip = IpHeader::new(from.ip(), to.ip(), IpProtocol::Tcp, tcp_len)?;
-    let mut reply = TcpReply { bytes: [0; REPLY_BYTES], len: virtio::HEADER_BYTES + ip.total_len() };
+    let mut reply = TcpReply { bytes: [0; REPLY_BYTES], len: 0 };
     let (virtio, packet) = reply.bytes.split_at_mut(virtio::HEADER_BYTES);
+    let fields = Fields { flags, sequence, acknowledged, window: 0 };
+    let ip = segment::write(packet, key.cluster.0, key.host.0, fields)?;
     virtio.copy_from_slice(&virtio::unfinished(ip.len(), CHECKSUM_OFFSET));
-    ip.write(packet);
-    let tcp = &mut packet[ip.len()..][..HEADER_BYTES];
-    tcp[..2].copy_from_slice(&from.port().to_be_bytes());
-    tcp[2..4].copy_from_slice(&to.port().to_be_bytes());
-    tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
-    tcp[8..12].copy_from_slice(&acknowledged.to_be_bytes());
-    tcp[12] = 5 << 4;
-    tcp[13] = flags;
-    tcp[16..18].copy_from_slice(&ip.pseudo_sum().to_be_bytes());
+    reply.len = virtio::HEADER_BYTES + ip.total_len();
     Some(reply)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Packet;
+    use crate::{
+        packet::{IpHeader, IpProtocol, Packet},
+        segment::HEADER_BYTES,
+    };
 
     fn segment_bytes(ipv6: bool, flags: u8, payload: &[u8]) -> Vec<u8> {
         let (host, cluster) = if ipv6 { ("fd00::1", "fd01::1") } else { ("10.0.0.1", "10.96.0.1") };
@@ -97,7 +90,7 @@ mod tests {
         for ipv6 in [false, true] {
             let of = |flags, payload: &[u8]| answer(&segment_bytes(ipv6, flags, payload), reset);
             assert_eq!(of(ACK, b"abc"), Some((RST, 7, 0)));
-            assert_eq!(of(crate::segment::SYN, b""), Some((RST | ACK, 0, 10)));
+            assert_eq!(of(segment::SYN, b""), Some((RST | ACK, 0, 10)));
             assert_eq!(of(RST, b""), None);
         }
     }
@@ -105,7 +98,7 @@ mod tests {
     #[test]
     fn a_repeated_fin_is_acknowledged_and_an_acknowledgement_is_not() {
         let of = |flags, payload: &[u8]| answer(&segment_bytes(false, flags, payload), acknowledge);
-        assert_eq!(of(crate::segment::FIN | ACK, b"abc"), Some((ACK, 7, 13)));
+        assert_eq!(of(segment::FIN | ACK, b"abc"), Some((ACK, 7, 13)));
         assert_eq!(of(ACK, b""), None);
         assert_eq!(of(RST | ACK, b""), None);
     }

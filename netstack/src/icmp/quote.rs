@@ -7,11 +7,8 @@ use super::{HEADER_BYTES, V4_ECHO_REQUEST, V6_ECHO_REQUEST};
 use crate::{
     flow::FlowKey,
     packet::{IpHeader, IpProtocol, Packet},
-    segment,
+    segment::{self, Fields, MAX_HEADERS_BYTES},
 };
-
-/// IPv6 and TCP header: the longest that is made again.
-const MAX_HEADERS_BYTES: usize = 40 + segment::HEADER_BYTES;
 
 /// What an ICMP error quotes. The kernel finds the socket by it: addresses and ports, and TCP's sequence number.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +32,10 @@ impl<'a> Quote<'a> {
 
     /// The beginning of the SYN that opened a flow.
     pub fn syn(key: &FlowKey, sequence: u32) -> Self {
-        let mut tcp = [0; segment::HEADER_BYTES];
-        put_ports(&mut tcp, key);
-        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
-        tcp[12] = 5 << 4;
-        tcp[13] = segment::SYN;
-        Self::headers(key.host.0.ip(), key.cluster.0.ip(), IpProtocol::Tcp, &tcp)
+        let mut bytes = [0; MAX_HEADERS_BYTES];
+        let fields = Fields { flags: segment::SYN, sequence, acknowledged: 0, window: 0 };
+        let ip = segment::write(&mut bytes, key.host.0, key.cluster.0, fields);
+        Self::made(key.host.0.ip(), key.cluster.0.ip(), bytes, ip)
     }
 
     /// The headers of a datagram of a UDP flow.
@@ -67,12 +62,17 @@ impl<'a> Quote<'a> {
     fn headers(host: IpAddr, cluster: IpAddr, protocol: IpProtocol, transport: &[u8]) -> Self {
         let transport_len = u16::try_from(transport.len()).expect("a header is short");
         let mut bytes = [0; MAX_HEADERS_BYTES];
-        // Two families in one flow cannot be: then nothing is quoted, and nothing will be found by it.
-        let len = IpHeader::new(host, cluster, protocol, transport_len).map_or(0, |ip| {
+        let ip = IpHeader::new(host, cluster, protocol, transport_len);
+        if let Some(ip) = ip {
             ip.write(&mut bytes);
             bytes[ip.len()..ip.total_len()].copy_from_slice(transport);
-            ip.total_len()
-        });
+        }
+        Self::made(host, cluster, bytes, ip)
+    }
+
+    /// Two families in one flow cannot be: then nothing is quoted, and nothing will be found by it.
+    fn made(host: IpAddr, cluster: IpAddr, bytes: [u8; MAX_HEADERS_BYTES], ip: Option<IpHeader>) -> Self {
+        let len = ip.map_or(0, |ip| ip.total_len());
         Self { source: Source::Headers { bytes, len }, host, cluster }
     }
 

@@ -13,7 +13,7 @@ use smoltcp::{
 
 use crate::{
     flow::FlowKey,
-    packet::{ipv4, ipv6},
+    packet::{ipv4, ipv6, word},
     segment, virtio,
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Frame {
     /// Sum of the pseudo-header without the length.
     pseudo_sum: u16,
     ip_header_len: usize,
+    /// Taken off every window but the SYN-ACK's, which is not scaled.
+    pub(super) window_margin: u16,
 }
 
 impl Frame {
@@ -51,7 +53,7 @@ impl Frame {
             // Such a flow never gets a packet: both addresses of a packet are of one family.
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => (0, ipv6::HEADER_BYTES),
         };
-        Self { pseudo_sum, ip_header_len }
+        Self { pseudo_sum, ip_header_len, window_margin: 0 }
     }
 
     /// Completes `packet`, which `fill` has laid behind the virtio header.
@@ -61,6 +63,10 @@ impl Frame {
         let len = u16::try_from(tcp.len()).expect("a packet is at most 65,535 bytes");
         let sum = checksum::combine(&[self.pseudo_sum, len]);
         tcp[usize::from(segment::CHECKSUM_OFFSET)..][..2].copy_from_slice(&sum.to_be_bytes());
+        if tcp[segment::FLAGS_AT] & segment::SYN == 0 {
+            let window = word(tcp, segment::WINDOW_AT).saturating_sub(self.window_margin);
+            tcp[segment::WINDOW_AT..][..2].copy_from_slice(&window.to_be_bytes());
+        }
         buffer[..virtio::HEADER_BYTES].copy_from_slice(&virtio::unfinished(start, segment::CHECKSUM_OFFSET));
     }
 
@@ -150,6 +156,8 @@ pub(super) struct Egress<'a, E> {
     pub(super) frame: Frame,
     pub(super) scratch: &'a mut [u8],
     pub(super) emit: E,
+    /// What the last packet acknowledged.
+    pub(super) acknowledged: &'a mut u32,
     pub(super) emitted: usize,
     pub(super) stopped: bool,
 }
@@ -169,6 +177,7 @@ impl<E: FnMut(&[u8]) -> ControlFlow<()>> TxToken for EmitToken<'_, '_, E> {
         let egress = self.0;
         let buffer = &mut egress.scratch[..virtio::HEADER_BYTES + len];
         let result = egress.frame.write(buffer, f);
+        *egress.acknowledged = segment::number(buffer, virtio::HEADER_BYTES + egress.frame.ip_header_len + 8);
         egress.stopped = (egress.emit)(buffer).is_break();
         egress.emitted += 1;
         result

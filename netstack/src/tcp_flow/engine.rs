@@ -1,14 +1,11 @@
-//! What [`TcpFlow`] does to smoltcp, and where smoltcp must be led by the hand.
+//! What [`TcpFlow`] does to smoltcp: listen, feed, close, emit.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::ops::ControlFlow;
 
 use smoltcp::{iface::PollResult, socket::tcp::State, wire::IpListenEndpoint};
 
 use super::{TcpFlow, UNANSWERED_TIMEOUT, device};
-use crate::{flow::FlowKey, moment::Moment, ring::Rings, segment::Segment};
-
-/// Pause between probes of a peer that shrank its window to nothing over data in flight.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+use crate::{flow::FlowKey, moment::Moment, ring::Rings};
 
 /// Makes the socket wait for a SYN, whatever it did before.
 pub(super) fn listen(rings: &mut Rings, key: &FlowKey) {
@@ -19,34 +16,16 @@ pub(super) fn listen(rings: &mut Rings, key: &FlowKey) {
     socket.pause_synack(true);
     socket.set_nagle_enabled(false);
     socket.set_ack_delay(None);
-    socket.set_keep_alive(None);
     // smoltcp's own timeout also ends idle connections.
     socket.set_timeout(None);
 }
 
 impl TcpFlow {
-    /// Hands a segment to smoltcp.
-    pub(super) fn feed(&mut self, segment: &Segment<'_>, now: Moment) {
-        let packet = segment.packet();
-        self.rings.socket_mut().set_keep_alive(None);
-        if packet.has_extension_headers() {
-            self.feed_bytes(&packet.without_extension_headers(), now);
-        } else {
-            self.feed_bytes(packet.bytes(), now);
-        }
-    }
-
-    fn feed_bytes(&mut self, bytes: &[u8], now: Moment) {
+    /// Hands a packet to smoltcp.
+    pub(super) fn feed_bytes(&mut self, bytes: &[u8], now: Moment) {
         let mut device =
             device::Ingress { mtu: self.mtu, frame: self.frame, packet: Some(bytes), reply: &mut self.reply };
         self.interface.poll_ingress_single(now.to_smoltcp(), &mut device, &mut self.rings.sockets);
-    }
-
-    /// smoltcp sends a FIN without its SYN, or miscounts it, when closed before the handshake is over.
-    pub(super) fn close_when_synchronized(&mut self) {
-        if self.finishing && matches!(self.socket_state(), State::Established | State::CloseWait) {
-            self.rings.socket_mut().close();
-        }
     }
 
     pub(super) fn give_up_unanswered(&mut self, now: Moment) {
@@ -63,12 +42,20 @@ impl TcpFlow {
         scratch: &mut [u8],
         emit: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> usize {
-        let mut device = device::Egress { mtu: self.mtu, frame: self.frame, scratch, emit, emitted: 0, stopped: false };
+        let mut device = device::Egress {
+            mtu: self.mtu,
+            frame: self.frame,
+            scratch,
+            emit,
+            acknowledged: &mut self.peer.sequence,
+            emitted: 0,
+            stopped: false,
+        };
         loop {
             let in_time_wait = self.rings.socket().state() == State::TimeWait;
             // At the end of TIME-WAIT smoltcp would throw away what is still in the receive ring, so for it time stands still there:
             // only the acknowledgement of the peer's FIN is due.
-            let moment = if in_time_wait { self.last_ingress } else { now };
+            let moment = if in_time_wait { self.time_wait_since } else { now };
             let polled = self.interface.poll_egress(moment.to_smoltcp(), &mut device, &mut self.rings.sockets);
             if polled == PollResult::None || device.stopped {
                 break;
@@ -81,15 +68,11 @@ impl TcpFlow {
     }
 
     fn watch_peer(&mut self, now: Moment) {
-        if !self.awaits_answer() {
+        if self.awaits_answer() {
+            self.unanswered_since.get_or_insert(now);
+            self.restart_lost_timer(now);
+        } else {
             self.unanswered_since = None;
-            return;
-        }
-        self.unanswered_since.get_or_insert(now);
-        // A retransmission that finds a window of zero stops smoltcp's timer, and only an answer would start it again.
-        let timer = self.interface.poll_at(now.to_smoltcp(), &self.rings.sockets);
-        if timer.is_none() && self.rings.socket().keep_alive().is_none() {
-            self.rings.socket_mut().set_keep_alive(Some(PROBE_INTERVAL.into()));
         }
     }
 
