@@ -47,6 +47,8 @@ bench: ## Figures as ratios against a baseline of the same run
 
 .PHONY: fuzz
 fuzz: $(TOOLS)/cargo-fuzz ## Fuzz each target for FUZZ_SECONDS (60)
+	@# The same versions as everywhere; only libFuzzer's own crates come on top.
+	@cp Cargo.lock tests/fuzz/Cargo.lock
 	@[ -n "$(FUZZ_TARGETS)" ] || { echo "no fuzz target in tests/fuzz/targets" >&2; exit 1; }
 	@for target in $(FUZZ_TARGETS); do \
 		mkdir -p target/fuzz/corpus/$$target; \
