@@ -3,7 +3,7 @@
 
 use std::{error::Error, fmt, process::ExitCode};
 
-use tunnel::{control::state_dir::StateDirError, session_options::SessionError};
+use tunnel::{control::state_dir::StateDirError, host_network::HostError, session_options::SessionError};
 
 /// The exit codes, which scripts may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,14 +97,16 @@ impl fmt::Display for Failure {
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let exit = match &error {
-            SessionError::Identity { .. } => Exit::Usage,
-            SessionError::Refused { .. } | SessionError::Route { .. } => Exit::Refused,
+            SessionError::Identity(_) | SessionError::Tls(_) => Exit::Usage,
+            SessionError::Refused { .. } | SessionError::Announced(_) => Exit::Refused,
             SessionError::Unreachable { .. }
             | SessionError::Foreign { .. }
             | SessionError::Version { .. }
             | SessionError::Incompatible(_) => Exit::Unreachable,
-            SessionError::Privilege { .. } | SessionError::NoTunDevice => Exit::NoPrivilege,
-            SessionError::Host { .. } => Exit::Failed,
+            SessionError::Privilege { .. }
+            | SessionError::NoTunDevice
+            | SessionError::Network(HostError::NotPermitted { .. } | HostError::NoTunDevice(_)) => Exit::NoPrivilege,
+            SessionError::Network(_) | SessionError::Host { .. } => Exit::Failed,
         };
         Self { remedy: error.remedy(), ..Self::from_error(exit, &error) }
     }

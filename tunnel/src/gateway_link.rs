@@ -162,17 +162,7 @@ impl GatewayLink {
                 Err(error) => error,
             };
             tracing::debug!(%error, "no link yet");
-            let hopeless = match &error {
-                SessionError::Unreachable { .. } | SessionError::Host { .. } => false,
-                SessionError::Identity { .. }
-                | SessionError::Foreign { .. }
-                | SessionError::Incompatible(_)
-                | SessionError::Version { .. }
-                | SessionError::Refused { .. }
-                | SessionError::Route { .. }
-                | SessionError::Privilege { .. }
-                | SessionError::NoTunDevice => true,
-            };
+            let hopeless = !matches!(error, SessionError::Unreachable { .. });
             self.status.enter(State::Reconnecting, Some(error.to_string()));
             let long = hopeless || began.elapsed() > OUTAGE_LONG;
             sleep(if long { BACKOFF_LONG } else { pause }).await;

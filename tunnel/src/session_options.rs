@@ -8,6 +8,11 @@ use link::{prefix::Prefix, version::Incompatible};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::{
+    device::DeviceError,
+    host_network::{HostError, PlanError},
+};
+
 /// Everything that a session needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
@@ -100,14 +105,12 @@ pub enum Progress {
 /// Why a session could not start or could not go on.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// The identity's file is missing, unreadable, too open, not PEM, expired or torn.
-    #[error("the identity cannot be used: {reason}")]
-    Identity {
-        /// What is wrong, with the file's name.
-        reason: String,
-        /// What to do about it.
-        remedy: String,
-    },
+    /// The identity's file is missing, unreadable, too open, not PEM, expired or torn; the text says which, and what to do.
+    #[error(transparent)]
+    Identity(#[from] certs::IdentityError),
+    /// The identity makes no TLS configuration.
+    #[error("the identity cannot be used")]
+    Tls(#[from] certs::TlsError),
     /// No carrier got through.
     #[error("the gateway {gateway} cannot be reached: {reason}")]
     Unreachable {
@@ -143,14 +146,9 @@ pub enum SessionError {
         /// The gateway's words.
         reason: String,
     },
-    /// The gateway announces what no session may take over.
-    #[error("the gateway announces the route {route}, which {why}")]
-    Route {
-        /// The announced prefix.
-        route: Prefix,
-        /// What it would capture.
-        why: String,
-    },
+    /// The gateway announces what no session may take over; the text names it.
+    #[error(transparent)]
+    Announced(#[from] PlanError),
     /// The process may not make devices and routes.
     #[error("this process may not {action}")]
     Privilege {
@@ -160,6 +158,9 @@ pub enum SessionError {
     /// The kernel has no TUN driver, or the container no device file.
     #[error("/dev/net/tun is missing")]
     NoTunDevice,
+    /// The kernel refused a change to the machine's network; the text names it.
+    #[error(transparent)]
+    Network(#[from] HostError),
     /// The machine's network could not be set up.
     #[error("cannot {action}")]
     Host {
@@ -170,11 +171,20 @@ pub enum SessionError {
     },
 }
 
+impl From<DeviceError> for SessionError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Missing => Self::NoTunDevice,
+            DeviceError::Forbidden => Self::Privilege { action: "make a TUN device" },
+            DeviceError::Failed { action, source } => Self::Host { action, source },
+        }
+    }
+}
+
 impl SessionError {
     /// What the user can do about it.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
-            Self::Identity { remedy, .. } => remedy.clone(),
             Self::Unreachable { gateway, .. } => {
                 format!(
                     "check that adit-gateway runs and that UDP or TCP port {} is open to this machine",
@@ -185,10 +195,15 @@ impl SessionError {
             Self::Refused { .. } => {
                 "ask who runs the gateway for a new identity (adit-gateway identity issue)".to_owned()
             }
-            Self::Route { .. } => "whoever runs the gateway must narrow `routes` in its gateway.toml".to_owned(),
             Self::Privilege { .. } => "run it as root (sudo adit connect ...), or with CAP_NET_ADMIN".to_owned(),
             Self::NoTunDevice => "modprobe tun; in a container, start it with --device /dev/net/tun".to_owned(),
-            Self::Incompatible(_) | Self::Version { .. } | Self::Host { .. } => return None,
+            Self::Identity(_)
+            | Self::Tls(_)
+            | Self::Announced(_)
+            | Self::Incompatible(_)
+            | Self::Version { .. }
+            | Self::Network(_)
+            | Self::Host { .. } => return None,
         })
     }
 }
