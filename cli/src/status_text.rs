@@ -15,6 +15,7 @@ pub(crate) fn joined(status: &Status) -> String {
     row(&mut text, "joined", &format!("{} as {}", gateway(status), status.summary.link.identity));
     row(&mut text, "routes", &list(&status.summary.network.routes));
     row(&mut text, "names", &names(status));
+    warnings(&mut text, status);
     row(&mut text, "leave", &styled(CODE, "adit quit"));
     text.truncate(text.trim_end().len());
     text
@@ -27,6 +28,7 @@ pub(crate) fn full(status: &Status) -> String {
     if let Some(error) = &summary.error {
         row(&mut text, "error", error);
     }
+    warnings(&mut text, status);
     row(&mut text, "gateway", &gateway(status));
     row(&mut text, "identity", &identity(status));
     row(&mut text, "session", &session(status));
@@ -60,6 +62,12 @@ pub(crate) fn full(status: &Status) -> String {
 fn row(text: &mut String, label: &str, value: &str) {
     // Padded before it is styled, so that the escapes do not count as width.
     let _ = writeln!(text, "{} {value}", styled(DIM, format_args!("{label:<9}")));
+}
+
+fn warnings(text: &mut String, status: &Status) {
+    for warning in &status.summary.warnings {
+        row(text, "warning", &styled(WARN, warning));
+    }
 }
 
 fn state(status: &Status) -> String {
@@ -118,8 +126,8 @@ fn routes(status: &Status) -> String {
 
 fn names(status: &Status) -> String {
     let dns = &status.summary.dns;
-    if dns.domain.is_empty() {
-        return "-".to_owned();
+    if dns.domain.is_empty() || dns.nameservers.is_empty() {
+        return "no nameserver of this machine is captured: only addresses work".to_owned();
     }
     format!("*.{}, short names in namespace {}", dns.domain, status.summary.namespace)
 }
@@ -171,6 +179,7 @@ mod tests {
         (summary.link.carrier, summary.link.rtt_micros) = (Some("udp".to_owned()), Some(850));
         summary.network.routes = vec!["10.96.0.0/16".parse().unwrap(), "fd00:96::/112".parse().unwrap()];
         summary.dns.domain = "cluster.local".to_owned();
+        summary.dns.nameservers = vec!["192.0.2.53:53".parse().unwrap()];
         status
     }
 
@@ -182,6 +191,18 @@ mod tests {
                         names     *.cluster.local, short names in namespace shop\n\
                         leave     adit quit";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_warning_is_shown_where_it_is_seen() {
+        let mut status = status();
+        status.summary.warnings.push("nameserver 127.0.0.53: it is a resolver on this machine".to_owned());
+        for text in [joined(&status), full(&status)] {
+            assert!(
+                anstream::adapter::strip_str(&text).to_string().contains("warning   nameserver 127.0.0.53"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub struct Summary {
     pub network: NetworkStatus,
     /// How names are resolved.
     pub dns: DnsStatus,
+    /// What works less well than it could, each with what to do: a nameserver that cannot be captured, a network that is hidden.
+    pub warnings: Vec<String>,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<String, u64>,
 }
