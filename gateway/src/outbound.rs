@@ -1,7 +1,7 @@
 //! TCP flows, host to cluster.
 //!
 //! 1. [`serve`] checks the address against the routes and the session's limits.
-//! 2. [`dial`] connects, while the session still wants it.
+//! 2. [`mod@dial`] connects, while the session still wants it.
 //! 3. One [`DialOutcome`] byte tells the session, which answers the application's SYN.
 //! 4. [`link::splice`] carries the bytes until both sides have finished or one is reset.
 //!

@@ -1,4 +1,4 @@
-//! UDP: [`Datagram`], a checked view of what an application sent, and [`write`], what the cluster sent to it.
+//! UDP: [`Datagram`], a checked view of what an application sent, and [`write()`], what the cluster sent to it.
 //!
 //! Before: [`crate::packet`]; after: [`crate::flow_table`] and `tunnel::outbound::udp`, and back.
 

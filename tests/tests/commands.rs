@@ -85,7 +85,8 @@ fn completions_and_manual_pages_hold_every_command() {
 fn waiting() -> (Lab, Services, process::Process) {
     let lab = Lab::new();
     let silent = (plan::UPLINK_GATEWAY.v4, plan::GATEWAY_PORT).into();
-    let services = Services::start(&lab.gateway, move |supervisor| echo::filtered(supervisor, silent)).unwrap();
+    let services =
+        Services::start(&lab.gateway, move |supervisor| echo::filtered(supervisor, silent)).expect("a server");
     let identity = lab.issue_identity("alice");
     let mut command = lab.connect_command(&identity, &[]);
     let connect = lab.spawn("connect", command.stdin(Stdio::null()));
