@@ -28,7 +28,7 @@ pub const HOT_RINGS: usize = 64;
 pub struct Rings {
     pub(crate) sockets: SocketSet<'static>,
     pub(crate) handle: SocketHandle,
-    /// Bytes that may have been written in either ring since it was allocated.
+    /// The most that one flow wrote into them, both together. Each flow begins at their beginning again.
     pub(crate) dirty_bytes: usize,
 }
 

@@ -3,6 +3,8 @@
 //! Owns what can be said about a segment without its flow: offsets, flags that exclude each other, options that end inside.
 //! Before: [`crate::packet`]; after: [`crate::tcp_flow`] when its flow exists, [`crate::tcp_reply`] when not.
 
+mod options;
+
 use std::net::SocketAddr;
 
 use crate::{
@@ -55,7 +57,7 @@ impl<'a> Segment<'a> {
             return Err(DropReason::TcpHeader);
         }
         check_flags(tcp[FLAGS_AT])?;
-        check_options(&tcp[HEADER_BYTES..header_len])?;
+        options::check(&tcp[HEADER_BYTES..header_len])?;
         let key = FlowKey {
             host: HostAddr(SocketAddr::new(packet.source(), source_port)),
             cluster: ClusterAddr(SocketAddr::new(packet.destination(), destination_port)),
@@ -95,15 +97,7 @@ impl<'a> Segment<'a> {
 
     /// By how many bits the sender's windows are to be shifted, when it is a SYN and says so.
     pub(crate) fn window_scale(&self) -> Option<u8> {
-        let mut options = &self.packet.payload()[HEADER_BYTES..self.header_len];
-        while let Some((kind, rest)) = next_option(options) {
-            if kind == WINDOW_SCALE {
-                // RFC 7323 2.3
-                return Some(options[2].min(14));
-            }
-            options = rest;
-        }
-        None
+        options::window_scale(&self.packet.payload()[HEADER_BYTES..self.header_len])
     }
 
     pub(crate) fn sequence(&self) -> u32 {
@@ -170,36 +164,6 @@ fn check_flags(flags: u8) -> Result<(), DropReason> {
     let controls = flags & (SYN | FIN | RST);
     if controls.count_ones() > 1 || flags & (SYN | RST | ACK) == 0 {
         return Err(DropReason::TcpFlags);
-    }
-    Ok(())
-}
-
-const END: u8 = 0;
-const NOP: u8 = 1;
-const WINDOW_SCALE: u8 = 3;
-
-/// The next option's kind, and what is behind it; `None` at the end, or when it does not fit. The options that smoltcp reads must have the
-/// length that it expects, for it would drop the segment without a word.
-fn next_option(options: &[u8]) -> Option<(u8, &[u8])> {
-    let kind = *options.first()?;
-    let len = if kind == NOP { 1 } else { usize::from(*options.get(1)?) };
-    let sane = match kind {
-        END => false,
-        NOP => true,
-        2 => len == 4, // maximum segment size
-        WINDOW_SCALE => len == 3,
-        4 => len == 2,                                 // SACK permitted
-        5 => len >= 10 && (len - 2).is_multiple_of(8), // SACK
-        _ => len >= 2,
-    };
-    options.get(len..).filter(|_| sane).map(|rest| (kind, rest))
-}
-
-fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
-    while let Some(&kind) = options.first()
-        && kind != END
-    {
-        (_, options) = next_option(options).ok_or(DropReason::TcpHeader)?;
     }
     Ok(())
 }

@@ -15,8 +15,9 @@
 mod device;
 mod engine;
 mod guard;
+mod state;
 
-use std::{fmt, ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, time::Duration};
 
 use smoltcp::{
     iface::{Config, Interface},
@@ -25,7 +26,7 @@ use smoltcp::{
 };
 
 use self::device::{Frame, Reply};
-use crate::{flow::FlowKey, icmp::Quote, moment::Moment, ring::Rings, segment::Segment};
+use crate::{flow::FlowKey, moment::Moment, ring::Rings, segment::Segment};
 
 /// How long the application's kernel may leave data, SYN-ACK or FIN without any answer. It is on this machine and answers even window
 /// probes at once, so it is gone (its namespace was deleted, say); Linux gives an orphan about as long.
@@ -44,6 +45,8 @@ pub struct TcpFlow {
     /// Sequence number of the SYN that opened the flow.
     opened_by: Option<u32>,
     mtu: u16,
+    /// What went through the rings, both together.
+    carried_bytes: usize,
     /// The SYN waits for [`TcpFlow::accept`].
     held: bool,
     /// Our FIN is wanted, or sent.
@@ -92,6 +95,7 @@ impl TcpFlow {
             reply,
             opened_by: None,
             mtu,
+            carried_bytes: 0,
             held: true,
             finishing: false,
             settled: true,
@@ -166,7 +170,7 @@ impl TcpFlow {
             consumed = taken;
             (taken, result)
         });
-        rings.dirty_bytes = rings.dirty_bytes.saturating_add(consumed);
+        self.carried_bytes = self.carried_bytes.saturating_add(consumed);
         // Behind both FINs nobody is told about a window.
         self.settled &= consumed == 0 || self.is_over();
         result.ok()
@@ -185,7 +189,7 @@ impl TcpFlow {
             filled = written;
             (written, result)
         });
-        rings.dirty_bytes = rings.dirty_bytes.saturating_add(filled);
+        self.carried_bytes = self.carried_bytes.saturating_add(filled);
         self.settled &= filled == 0;
         result.ok()
     }
@@ -233,100 +237,10 @@ impl TcpFlow {
         [due, unanswered].into_iter().flatten().min()
     }
 
-    /// The flow's name.
-    pub const fn key(&self) -> FlowKey {
-        self.key
-    }
-
-    /// The SYN that opened the flow, as far as an ICMP error must quote it.
-    pub fn syn(&self) -> Quote<'static> {
-        Quote::syn(&self.key, self.opened_by.unwrap_or(0))
-    }
-
-    /// Whether the SYN waits for the dial.
-    pub fn is_held(&self) -> bool {
-        self.held && !self.is_over()
-    }
-
-    /// Whether bytes wait in the receive ring.
-    pub fn can_recv(&self) -> bool {
-        !self.reset && self.rings.socket().recv_queue() > 0
-    }
-
-    /// Whether the transmit ring has room and the connection is open for it.
-    pub fn can_send(&self) -> bool {
-        !self.finishing && self.rings.socket().can_send()
-    }
-
-    /// Whether the application has finished its direction and every byte of it was received by [`TcpFlow::recv`].
-    pub fn peer_finished(&self) -> bool {
-        self.fin_received() && self.rings.socket().recv_queue() == 0
-    }
-
-    /// Whether a reset ended the flow: the application's, ours, or because the application's kernel is gone.
-    pub const fn is_reset(&self) -> bool {
-        self.reset
-    }
-
-    /// Whether both directions are over, everything was received and the last packet emitted: the flow can go.
-    pub fn is_closed(&self) -> bool {
-        self.settled && !self.reply.is_some() && self.is_over() && (self.reset || self.rings.socket().recv_queue() == 0)
-    }
-
     /// Ends the flow without a word and gives its rings back.
     pub fn into_rings(mut self) -> Rings {
         let unread = self.rings.socket().recv_queue();
-        self.rings.dirty_bytes = self.rings.dirty_bytes.saturating_add(unread);
+        self.rings.dirty_bytes = self.rings.dirty_bytes.max(self.carried_bytes.saturating_add(unread));
         self.rings
-    }
-
-    /// Ended by two FINs, the last of them still to be acknowledged perhaps, or by a reset. smoltcp listens again after a reset in
-    /// SYN-RECEIVED.
-    fn is_over(&self) -> bool {
-        match self.socket_state() {
-            State::Closed | State::TimeWait => true,
-            State::Listen => self.reset,
-            State::SynSent
-            | State::SynReceived
-            | State::Established
-            | State::FinWait1
-            | State::FinWait2
-            | State::CloseWait
-            | State::LastAck
-            | State::Closing => false,
-        }
-    }
-
-    fn fin_received(&self) -> bool {
-        match self.socket_state() {
-            State::CloseWait | State::LastAck | State::Closing | State::TimeWait => true,
-            State::Closed => !self.reset,
-            State::Listen
-            | State::SynSent
-            | State::SynReceived
-            | State::Established
-            | State::FinWait1
-            | State::FinWait2 => false,
-        }
-    }
-
-    fn socket_state(&self) -> State {
-        self.rings.socket().state()
-    }
-}
-
-impl fmt::Debug for TcpFlow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let socket = self.rings.socket();
-        f.debug_struct("TcpFlow")
-            .field("key", &format_args!("{}", self.key))
-            .field("state", &socket.state())
-            .field("held", &self.held)
-            .field("finishing", &self.finishing)
-            .field("settled", &self.settled)
-            .field("reset", &self.reset)
-            .field("received_bytes", &socket.recv_queue())
-            .field("unacknowledged_bytes", &socket.send_queue())
-            .finish_non_exhaustive()
     }
 }

@@ -160,7 +160,7 @@ mod tests {
         }
         let mut scratch = vec![0; virtio::SCRATCH_BYTES];
         let (from, to) = addresses(false);
-        assert_eq!(write(&mut scratch, from, to, &[1; 65_507]), Some(virtio::SCRATCH_BYTES));
+        assert_eq!(write(&mut scratch, from, to, &[1; 65_507]), Some(virtio::HEADER_BYTES + 65_535));
         assert_eq!(write(&mut scratch[..100], from, to, &[1; 65_507]), None);
     }
 

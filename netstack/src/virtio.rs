@@ -6,8 +6,9 @@
 /// Length of the header. The device must not be switched to the longer one (`TUNSETVNETHDRSZ`).
 pub const HEADER_BYTES: usize = 10;
 
-/// Header and the largest packet: as much room as any builder of packets needs.
-pub const SCRATCH_BYTES: usize = HEADER_BYTES + 65_535;
+/// Header and the largest packet, which is IPv6 with 65,535 bytes behind its header: as much room as any builder of packets needs. The device
+/// takes a packet larger than its MTU, too.
+pub const SCRATCH_BYTES: usize = HEADER_BYTES + 40 + 65_535;
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`
 const NEEDS_CSUM: u8 = 1;

@@ -2,6 +2,7 @@
 //! are in the product. Checks on the way that checksums come out right as the kernel finishes them, and the promise of every step:
 //! what a flow would emit at a later time was announced by `poll_at`.
 
+mod bytes;
 mod client;
 mod link;
 
@@ -19,10 +20,12 @@ use netstack::{
     tcp_flow::{Ingress, TcpFlow},
     virtio,
 };
-use smoltcp::wire::{Ipv4Packet, TcpPacket, checksum};
 
-use self::client::Client;
-pub(crate) use self::link::{Conditions, Link};
+use self::{bytes::finish_checksum, client::Client};
+pub(crate) use self::{
+    bytes::{drain, fill, pattern},
+    link::{Conditions, Link},
+};
 
 /// How a pair begins.
 pub(crate) struct Setup {
@@ -221,63 +224,4 @@ impl Pair {
         self.now = due;
         true
     }
-}
-
-/// What the kernel does with an unfinished checksum when a packet leaves the machine; strips the virtio header.
-pub(crate) fn finish_checksum(bytes: &[u8]) -> Vec<u8> {
-    let (virtio, packet) = bytes.split_at(virtio::HEADER_BYTES);
-    let mut packet = packet.to_vec();
-    assert_eq!(virtio[..6], [1, 0, 0, 0, 0, 0], "the checksum is unfinished, and there is no segmentation");
-    let start = usize::from(u16::from_ne_bytes([virtio[6], virtio[7]]));
-    let offset = usize::from(u16::from_ne_bytes([virtio[8], virtio[9]]));
-    let sum = !checksum::data(&packet[start..]);
-    packet[start + offset..][..2].copy_from_slice(&sum.to_be_bytes());
-    assert!(is_sound(&packet), "a checksum is wrong");
-    packet
-}
-
-/// Verifies the checksums of the IP header and of TCP, independently of how they came about.
-fn is_sound(bytes: &[u8]) -> bool {
-    let packet = Packet::parse(bytes).unwrap();
-    let (source, destination) = (packet.source().into(), packet.destination().into());
-    TcpPacket::new_checked(packet.payload()).unwrap().verify_checksum(&source, &destination)
-        && (packet.source().is_ipv6() || Ipv4Packet::new_checked(bytes).unwrap().verify_checksum())
-}
-
-/// Bytes that differ from place to place.
-pub(crate) fn pattern(len: usize, seed: u8) -> Vec<u8> {
-    (0..len).map(|place| (place as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ seed).collect()
-}
-
-/// Takes everything that is in the receive ring.
-pub(crate) fn drain(flow: &mut TcpFlow, into: &mut Vec<u8>, at_most: usize) {
-    let end = into.len() + at_most;
-    while into.len() < end {
-        let room = end - into.len();
-        let taken = flow.recv(|bytes| {
-            let taken = bytes.len().min(room);
-            into.extend_from_slice(&bytes[..taken]);
-            (taken, ())
-        });
-        if taken.is_none() {
-            break;
-        }
-    }
-}
-
-/// Fills the transmit ring from `bytes`; returns how many went in.
-pub(crate) fn fill(flow: &mut TcpFlow, bytes: &[u8]) -> usize {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        let filled = flow.send(|room| {
-            let len = room.len().min(bytes.len() - sent);
-            room[..len].copy_from_slice(&bytes[sent..sent + len]);
-            (len, len)
-        });
-        match filled {
-            Some(filled) => sent += filled,
-            None => break,
-        }
-    }
-    sent
 }
