@@ -113,3 +113,15 @@ fn a_starter_that_is_killed_takes_its_session_along() {
     let dir = StateDir::new(lab.state_dir());
     wait::until("the session's process is gone", Duration::from_secs(3), || !dir.is_held());
 }
+
+#[test]
+fn a_nameserver_that_cannot_be_captured_is_told_and_addresses_still_work() {
+    let lab = Lab::new();
+    let _gateway = lab.start_gateway();
+    lab.on_host("echo nameserver 127.0.0.53 > /etc/resolv.conf");
+    let told = lab.connect();
+    assert!(told.contains("warning") && told.contains("127.0.0.53"), "{told}");
+    assert!(told.contains("only addresses work"), "{told}");
+    assert!(lab.on_host("curl -sS http://10.96.0.20/").starts_with("web.shop greets"));
+    assert_eq!(lab.status().summary.warnings.len(), 1);
+}

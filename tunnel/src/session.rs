@@ -19,7 +19,7 @@ use crate::{
     device::Device,
     dns::{MarkedSockets, Names as NameTable, Resolver},
     gateway_link::{GatewayLink, LinkWatch, Welcomed},
-    host_network::{HostView, Joined, Network, Plan, PlanInput, RESOLV_CONF, Slot},
+    host_network::{HostView, Joined, Network, Overlap, Plan, PlanInput, RESOLV_CONF, Slot},
     outbound::{LinkDns, Names, Outbound},
     session_options::{Progress, SessionError, SessionOptions},
 };
@@ -128,14 +128,21 @@ impl Session<'_> {
             summary.dns.nameservers = nameservers(plan);
             summary.dns.domain.clone_from(&plan.names.domain);
             summary.dns.namespaces.clone_from(&plan.names.namespaces);
+            summary.warnings = warnings(plan);
         });
-        for uncaptured in &plan.uncaptured {
-            tracing::warn!(nameserver = ?uncaptured.nameserver, reason = %uncaptured.reason, "names are not joined");
-        }
-        for overlap in &plan.overlaps {
-            tracing::warn!(route = %overlap.route, host = %overlap.host, "the cluster takes addresses of this machine's network");
+        for warning in warnings(plan) {
+            tracing::warn!("{warning}");
         }
     }
+}
+
+/// What works less well than it could, for the log and for `adit status`.
+fn warnings(plan: &Plan) -> Vec<String> {
+    let names = plan.uncaptured.iter().map(|uncaptured| format!("names are not joined: {uncaptured}"));
+    let hidden = plan.overlaps.iter().map(|Overlap { route, host }| {
+        format!("the cluster's {route} hides addresses of this machine's network {host}")
+    });
+    names.chain(hidden).collect()
 }
 
 fn nameservers(plan: &Plan) -> Vec<SocketAddr> {
