@@ -87,7 +87,7 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> 
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
     let draft = draft_path(path);
     let written = write_draft(&draft, bytes)
-        .map_err(io_error("write", &draft))
+        .map_err(io_error("write", path))
         // Unlike a rename, a link never replaces what is there.
         .and_then(|()| match fs::hard_link(&draft, path) {
             Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {

@@ -46,18 +46,18 @@ mod tests {
     #[test]
     fn each_failure_keeps_its_meaning() {
         for (raw, outcome) in [
-            (libc::ECONNREFUSED, DialOutcome::Refused),
-            (libc::ETIMEDOUT, DialOutcome::TimedOut),
-            (libc::EHOSTUNREACH, DialOutcome::HostUnreachable),
-            (libc::ENETUNREACH, DialOutcome::NetworkUnreachable),
-            (libc::EACCES, DialOutcome::Prohibited),
-            (libc::EMFILE, DialOutcome::Busy),
-            (libc::EADDRNOTAVAIL, DialOutcome::Busy),
+            (Errno::ECONNREFUSED, DialOutcome::Refused),
+            (Errno::ETIMEDOUT, DialOutcome::TimedOut),
+            (Errno::EHOSTUNREACH, DialOutcome::HostUnreachable),
+            (Errno::ENETUNREACH, DialOutcome::NetworkUnreachable),
+            (Errno::EACCES, DialOutcome::Prohibited),
+            (Errno::EMFILE, DialOutcome::Busy),
+            (Errno::EADDRNOTAVAIL, DialOutcome::Busy),
         ] {
-            assert_eq!(dial_outcome(&io::Error::from_raw_os_error(raw)), outcome, "{raw}");
+            assert_eq!(dial_outcome(&io::Error::from(raw)), outcome, "{raw}");
         }
-        assert_eq!(unreachable(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), Some(Unreachable::Port));
-        assert_eq!(unreachable(&io::Error::from_raw_os_error(libc::EMSGSIZE)), None);
+        assert_eq!(unreachable(&io::Error::from(Errno::ECONNREFUSED)), Some(Unreachable::Port));
+        assert_eq!(unreachable(&io::Error::from(Errno::EMSGSIZE)), None);
         assert_eq!(unreachable(&io::Error::other("no errno")), None);
     }
 }

@@ -11,7 +11,7 @@
 //! - [`config`]: `gateway.toml`. [`cluster`]: providers, of which `linux` is one.
 //! - `reach`: which addresses may be reached at all; `limits`: slots and rates; `errno`: what the kernel's errors mean.
 //! - `metrics`, `observe`: what is counted, and the HTTP endpoints that show it.
-//! - `process`, [`run`](mod@run): the process around a gateway.
+//! - [`run`](mod@run): the process around a gateway.
 //!
 //! It knows the link ([`link`]) and the identities ([`certs`]), and nothing of the session's half.
 
@@ -28,7 +28,6 @@ mod limits;
 mod metrics;
 mod observe;
 mod outbound;
-mod process;
 mod reach;
 pub mod run;
 mod scratch;

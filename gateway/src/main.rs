@@ -1,5 +1,7 @@
 //! `adit-gateway`: the command line of the cluster's half. Next: [`gateway::run`].
 
+mod allocator;
+
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,

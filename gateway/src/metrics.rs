@@ -119,20 +119,24 @@ impl<L: Label> Counts<L> {
     }
 }
 
-/// A gauge that is one higher while this lives.
+/// A gauge that is one higher while this lives, and a counter of how many have ended.
 #[derive(Debug)]
-pub(crate) struct Held(Gauge);
+pub(crate) struct Held {
+    open: Gauge,
+    ended: Counter,
+}
 
 impl Held {
-    pub(crate) fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
+    pub(crate) fn new(open: &Gauge, ended: &Counter) -> Self {
+        open.inc();
+        Self { open: open.clone(), ended: ended.clone() }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.dec();
+        self.open.dec();
+        self.ended.inc();
     }
 }
 
@@ -141,7 +145,9 @@ impl Drop for Held {
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) sessions: Gauge,
+    pub(crate) ended_sessions: Counter,
     pub(crate) arrivals: Counts<Arrival>,
+    pub(crate) ended_flows: Counter,
     pub(crate) tcp_flows: Gauge,
     pub(crate) dials: Counts<Dial>,
     pub(crate) refused_streams: Counts<RefusedStream>,
@@ -161,7 +167,9 @@ impl Metrics {
         let r = &mut registry;
         Self {
             sessions: gauge(r, "sessions", "Sessions connected"),
+            ended_sessions: counter(r, "ended_sessions", "Sessions that ended"),
             arrivals: counts(r, "arrivals", "Peers that proved a certificate, by what became of them"),
+            ended_flows: counter(r, "ended_flows", "TCP and UDP flows that ended"),
             tcp_flows: gauge(r, "tcp_flows", "TCP flows connected to the cluster"),
             dials: counts(r, "dials", "TCP dials, by how they ended"),
             refused_streams: counts(r, "refused_streams", "Streams refused before they were anything"),
@@ -218,7 +226,7 @@ mod tests {
     fn what_is_counted_is_rendered_with_its_label_and_zero_is_shown() {
         let metrics = Metrics::new();
         metrics.dials.count(Dial::from(link::header::DialOutcome::Refused));
-        let held = Held::new(&metrics.sessions);
+        let held = Held::new(&metrics.sessions, &metrics.ended_sessions);
         let text = metrics.render();
         assert!(text.contains("adit_gateway_dials_total{outcome=\"refused\"} 1\n"), "{text}");
         assert!(text.contains("adit_gateway_dials_total{outcome=\"connected\"} 0\n"), "{text}");

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::{
     runtime,
@@ -10,7 +11,6 @@ use tokio::{
 
 use crate::{
     config::Config,
-    process,
     server::{Gateway, Shutdown, StartError},
 };
 
@@ -32,13 +32,12 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] when it cannot start.
 pub fn run(config: &Config) -> Result<(), RunError> {
-    process::prepare();
+    raise_descriptor_limit();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let gateway = Gateway::start(config).await?;
-        let flows = gateway.flow_count();
         let shutdown = Shutdown::default();
         let told = async {
             for token in [&shutdown.drain, &shutdown.now] {
@@ -53,8 +52,17 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         tokio::select! {
             () = gateway.run(shutdown.clone()) => {}
             () = told => {}
-            () = process::trim_after_peaks(flows) => {}
         }
         Ok(())
     })
+}
+
+/// Every flow has a descriptor, and the usual soft limit is 1,024.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(limit) => tracing::debug!(limit, "descriptors"),
+        Err(error) => tracing::warn!(%error, "cannot raise the number of open files: flows end at the soft limit"),
+    }
 }

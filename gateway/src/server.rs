@@ -153,12 +153,6 @@ impl Gateway {
         self.observer.as_ref().map(Observer::local_addr)
     }
 
-    /// A count of the TCP and UDP flows open, for whoever looks after the process.
-    pub(crate) fn flow_count(&self) -> impl Fn() -> i64 + use<> {
-        let state = Arc::clone(&self.state);
-        move || state.metrics.tcp_flows.get() + state.metrics.udp_flows.get()
-    }
-
     /// Serves until told to end and ended.
     pub async fn run(self, shutdown: Shutdown) {
         let Self { mut listener, observer, state, tasks } = self;

@@ -80,7 +80,7 @@ pub(crate) async fn serve(state: Arc<State>, arrived: Arrived, slot: Option<Slot
         }
     };
     metrics.arrivals.count(Arrival::Welcomed);
-    let _held = Held::new(&metrics.sessions);
+    let _held = Held::new(&metrics.sessions, &metrics.ended_sessions);
     tracing::info!(session = number, identity = %peer.name, %carrier, "session opened");
     tracing::debug!(session = number, peer = %connection.remote_address(), "peer");
     let session = Arc::new(Session::new(Arc::clone(&state), connection, number));

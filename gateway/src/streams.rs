@@ -59,7 +59,7 @@ pub(crate) async fn accept(session: Arc<Session>) {
                 refuse(&mut send, &mut recv, STREAM_LIMIT);
             }
         }
-        if session.streams.used() > allowed / 2 && allowed < most + STREAMS_BEYOND_LIMIT {
+        if session.streams.used() > allowed / 4 * 3 && allowed < most + STREAMS_BEYOND_LIMIT {
             allowed = (allowed * 2).min(most + STREAMS_BEYOND_LIMIT);
             allow(&session, allowed);
         }

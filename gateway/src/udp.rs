@@ -156,7 +156,8 @@ fn tell_unreachable(session: &Session, number: u32, why: Unreachable) {
 
 /// Brings back what the peer sends, until the flow is idle, evicted, or its session over.
 async fn receive(session: Arc<Session>, number: u32, flow: Arc<UdpFlow>) {
-    let _held = Held::new(&session.state.metrics.udp_flows);
+    let metrics = &session.state.metrics;
+    let _held = Held::new(&metrics.udp_flows, &metrics.ended_flows);
     let idle = sleep_until(flow.idle_at());
     tokio::pin!(idle);
     loop {
