@@ -125,3 +125,14 @@ fn a_nameserver_that_cannot_be_captured_is_told_and_addresses_still_work() {
     assert!(lab.on_host("curl -sS http://10.96.0.20/").starts_with("web.shop greets"));
     assert_eq!(lab.status().summary.warnings.len(), 1);
 }
+
+#[test]
+fn the_configuration_in_the_readme_is_good() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (config, _) = rest.split_once("```").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.toml");
+    fs::write(&path, config.replace("/var/lib", dir.path().to_str().unwrap())).unwrap();
+    process::run(Command::new(programs::adit_gateway()).args(["check", "--config"]).arg(&path));
+}
