@@ -1,6 +1,6 @@
 //! The world that is measured in: joined by adit, or with plain routes as the baseline "direct".
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 use cli::demo::{namespace::Namespace, plan};
@@ -15,6 +15,7 @@ use tests::{
 pub(crate) struct Stage {
     pub(crate) lab: Lab,
     pub(crate) gateway: Process,
+    identity: PathBuf,
 }
 
 impl Stage {
@@ -30,7 +31,8 @@ impl Stage {
 
     fn around(lab: Lab) -> Result<Self> {
         let gateway = lab.start_gateway();
-        let stage = Self { lab, gateway };
+        let identity = lab.issue_identity("bench");
+        let stage = Self { lab, gateway, identity };
         stage.allow_direct()?;
         Ok(stage)
     }
@@ -48,7 +50,7 @@ impl Stage {
     /// Joins on this carrier, measures, and leaves; without a carrier it measures direct.
     pub(crate) fn joined<T>(&self, carrier: Option<&str>, measure: impl FnOnce() -> Result<T>) -> Result<T> {
         let Some(carrier) = carrier else { return measure() };
-        self.lab.connect_with(&["--carrier", carrier]);
+        process::run(&mut self.lab.connect_command(&self.identity, &["--carrier", carrier]));
         let measured = measure();
         process::run(&mut self.lab.adit(&["quit"]));
         measured
