@@ -55,7 +55,7 @@ enum Entry {
 pub struct Outbound {
     device: Device,
     links: LinkWatch,
-    names: Option<Names>,
+    names: Names,
     table: RefCell<FlowTable<Entry>>,
     rings: RefCell<RingPool>,
     scratch: RefCell<Box<[u8]>>,
@@ -78,7 +78,7 @@ impl Outbound {
     pub fn new(
         device: Device,
         links: LinkWatch,
-        names: Option<Names>,
+        names: Names,
         tasks: TaskTracker,
         status: Arc<SessionStatus>,
     ) -> Rc<Self> {
@@ -100,6 +100,11 @@ impl Outbound {
             tasks,
             status,
         })
+    }
+
+    /// The resolver for captured nameservers.
+    pub const fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Runs until `stop`, or until the device is gone. Must be called on a `LocalSet`.
@@ -203,10 +208,7 @@ impl Outbound {
         let drops = counted.chain(of_link).filter(|(_, count)| *count > 0);
         let drops = drops.map(|(reason, count)| (reason.to_owned(), count)).collect();
         let link = self.links.current();
-        let names = self.names.as_ref().map(Names::counters);
-        if let Some(counters) = names {
-            names::publish(&self.status.dns, &counters);
-        }
+        names::publish(&self.status.dns, &self.names.counters());
         self.status.update(|summary| {
             summary.drops = drops;
             if let Some(link) = link {

@@ -8,24 +8,23 @@
 //!
 //! One thread runs all of it, with one task tracker. Before: `cli::session_process`; after: [`crate::outbound`].
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
+mod machine;
+
+use std::{sync::Arc, time::SystemTime};
 
 use certs::Identity;
 use tokio::task::LocalSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::machine::{Machine, Seen};
 use crate::{
     control::status::{SessionStatus, State},
     device::Device,
-    dns::{MarkedSockets, Names as NameTable, Resolver},
     gateway_link::{GatewayLink, LinkWatch, Welcomed},
-    host_network::{HostView, Joined, Network, Overlap, Plan, PlanInput, RESOLV_CONF, Slot},
-    outbound::{LinkDns, Names, Outbound},
+    host_network::{Joined, Network, Slot},
+    outbound::Outbound,
     session_options::{Progress, SessionError, SessionOptions},
 };
-
-/// The port of every nameserver in `/etc/resolv.conf`.
-const DNS_PORT: u16 = 53;
 
 /// Runs a session until `stop` is cancelled, and restores the host's network before it returns. It makes its own runtime, so it is
 /// called from a plain thread.
@@ -91,71 +90,34 @@ impl Session<'_> {
         slot: Slot,
         progress: &mut impl FnMut(Progress),
     ) -> Result<(), SessionError> {
-        let host = HostView::read(&network, Path::new(RESOLV_CONF)).await?;
-        let numbers = slot.numbers();
-        let plan = Plan::new(&PlanInput {
-            welcome: &welcomed.welcome,
-            gateway: welcomed.gateway.ip(),
-            host: &host,
-            numbers,
-            marked: true,
-            default_namespace: Some(&self.options.namespace),
-        })?;
+        let machine = Machine {
+            network: Arc::clone(&network),
+            numbers: slot.numbers(),
+            namespace: self.options.namespace.clone(),
+            status: Arc::clone(self.status),
+        };
+        let seen = Seen::of(welcomed);
+        let plan = machine.plan(welcomed).await?;
+        let names = machine.names(&plan, &links)?;
         let device = Device::make()?;
-        let device_name = device.name().to_owned();
+        let name = device.name().to_owned();
         let mut joined = Joined::apply(network, slot, &plan, device.index()).await?;
-        self.publish(&plan, &device_name);
-        progress(Progress::Routed { device: device_name, routes: welcomed.welcome.routes.clone() });
-        let names = names(&plan, &links, numbers.mark());
-        if names.is_some() {
+        machine.publish(&plan, &name);
+        progress(Progress::Routed { device: name.clone(), routes: welcomed.welcome.routes.clone() });
+        if !plan.nameservers.is_empty() {
             progress(Progress::Named { domain: plan.names.domain.clone() });
         }
-        let outbound = Outbound::new(device, links, names, self.tasks.clone(), Arc::clone(self.status));
+        let outbound = Outbound::new(device, links.clone(), names, self.tasks.clone(), Arc::clone(self.status));
         progress(Progress::Flowing);
-        let carried = outbound.run(self.stop).await;
+        let carried = tokio::select! {
+            carried = outbound.run(self.stop) => carried,
+            () = machine.follow(seen, &mut joined, outbound.names(), &name, &links) => Ok(()),
+        };
         self.status.enter(State::Leaving, None);
         let restored = joined.restore().await;
         carried.map_err(|source| SessionError::Host { action: "read the TUN device", source })?;
         Ok(restored?)
     }
-
-    fn publish(&self, plan: &Plan, device: &str) {
-        self.status.update(|summary| {
-            summary.network.device = Some(device.to_owned());
-            summary.network.addresses.clone_from(&plan.addresses);
-            summary.network.routes.clone_from(&plan.routes);
-            summary.dns.mode = if plan.nameservers.is_empty() { "off" } else { "policy_rule" }.to_owned();
-            summary.dns.nameservers = nameservers(plan);
-            summary.dns.domain.clone_from(&plan.names.domain);
-            summary.dns.namespaces.clone_from(&plan.names.namespaces);
-            summary.warnings = warnings(plan);
-        });
-        for warning in warnings(plan) {
-            tracing::warn!("{warning}");
-        }
-    }
-}
-
-/// What works less well than it could, for the log and for `adit status`.
-fn warnings(plan: &Plan) -> Vec<String> {
-    let names = plan.uncaptured.iter().map(|uncaptured| format!("names are not joined: {uncaptured}"));
-    let hidden = plan.overlaps.iter().map(|Overlap { route, host }| {
-        format!("the cluster's {route} hides addresses of this machine's network {host}")
-    });
-    names.chain(hidden).collect()
-}
-
-fn nameservers(plan: &Plan) -> Vec<SocketAddr> {
-    plan.nameservers.iter().map(|address| SocketAddr::new(*address, DNS_PORT)).collect()
-}
-
-fn names(plan: &Plan, links: &LinkWatch, mark: u32) -> Option<Names> {
-    if plan.nameservers.is_empty() {
-        return None;
-    }
-    let table = NameTable::new(&plan.names).ok()?;
-    let resolver = Resolver::new(table, LinkDns(links.clone()), MarkedSockets::new(Some(mark)));
-    Some(Names::new(Arc::new(resolver), nameservers(plan)))
 }
 
 fn connected(welcomed: &Welcomed) -> Progress {

@@ -4,6 +4,7 @@
 //! the resolver instead of a stream. Before: [`crate::outbound`]; after: [`crate::dns`].
 
 use std::{
+    cell::RefCell,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -21,7 +22,7 @@ use tokio::{
 use super::{LinkDns, Outbound};
 use crate::{
     control::counters::DnsCounters as StatusCounters,
-    dns::{Arrived, DnsCounters, MAX_UNDER_WAY, MarkedSockets, Resolver, Transport, stream},
+    dns::{Arrived, DnsCounters, MAX_UNDER_WAY, MarkedSockets, Names as NameTable, Resolver, Transport, stream},
 };
 
 /// Bytes on their way between a connection's ring and the resolver, each way: one message fits.
@@ -34,7 +35,7 @@ type SessionResolver = Resolver<LinkDns, MarkedSockets>;
 /// The captured nameservers and who answers for them.
 pub struct Names {
     resolver: Arc<SessionResolver>,
-    nameservers: Vec<SocketAddr>,
+    nameservers: RefCell<Vec<SocketAddr>>,
     queries: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -44,15 +45,21 @@ impl Names {
     pub fn new(resolver: Arc<SessionResolver>, nameservers: Vec<SocketAddr>) -> Self {
         Self {
             resolver,
-            nameservers,
+            nameservers: RefCell::new(nameservers),
             // Both sides of the resolver have as many; it answers what is above them with an error itself.
             queries: Arc::new(Semaphore::new(2 * MAX_UNDER_WAY)),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         }
     }
 
+    /// Goes over to other nameservers and another table of names; what is under way goes on.
+    pub fn replace(&self, table: NameTable, nameservers: Vec<SocketAddr>) {
+        self.resolver.replace_names(table);
+        self.nameservers.replace(nameservers);
+    }
+
     pub(super) fn is_nameserver(&self, address: SocketAddr) -> bool {
-        self.nameservers.contains(&address)
+        self.nameservers.borrow().contains(&address)
     }
 
     pub(super) fn counters(&self) -> DnsCounters {
@@ -85,7 +92,7 @@ impl Names {
 impl Outbound {
     /// A query in a datagram; above the limit it is dropped, and the program asks again.
     pub(super) fn query(self: &Rc<Self>, key: FlowKey, message: &[u8]) {
-        let Some(names) = &self.names else { return };
+        let names = &self.names;
         let Ok(slot) = Arc::clone(&names.queries).try_acquire_owned() else { return };
         let (resolver, outbound, message) = (Arc::clone(&names.resolver), Rc::clone(self), message.to_vec());
         self.tasks.spawn_local(async move {

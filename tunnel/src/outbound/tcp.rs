@@ -253,7 +253,7 @@ impl TcpEntry {
 
 /// Dials; `None` when the flow ended meanwhile.
 async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<Stream, DialOutcome>> {
-    if let Some(local) = outbound.names.as_ref().and_then(|names| names.accept(entry.key, outbound)) {
+    if let Some(local) = outbound.names.accept(entry.key, outbound) {
         return Some(Ok(Stream::Local(local)));
     }
     let mut dial = Box::pin(dial(entry.key, outbound));

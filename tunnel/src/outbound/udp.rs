@@ -65,7 +65,7 @@ impl Outbound {
     /// A datagram from the device.
     pub(super) fn datagram(self: &Rc<Self>, datagram: &udp::Datagram<'_>) -> Result<(), DropReason> {
         let (key, now) = (datagram.key(), self.now());
-        if self.names.as_ref().is_some_and(|names| names.is_nameserver(key.cluster.0)) {
+        if self.names.is_nameserver(key.cluster.0) {
             self.query(key, datagram.payload());
             return Ok(());
         }
