@@ -76,7 +76,10 @@ async fn answer(session: &Session, recv: &mut RecvStream) -> Result<Vec<u8>, Dns
     let _slot = session.dns.claim().ok_or(Dns::Limit)?;
     let query = timeout(QUERY_TIMEOUT, recv.read_to_end(MAX_MESSAGE_BYTES)).await;
     let query = query.ok().and_then(Result::ok).filter(|query| message::is_query(query)).ok_or(Dns::Malformed)?;
-    session.state.nameserver.ask(&query).await.map_err(|NoAnswer| Dns::Failed)
+    tokio::select! {
+        answer = session.state.nameserver.ask(&query) => answer.map_err(|NoAnswer| Dns::Failed),
+        () = session.over.cancelled() => Err(Dns::Failed),
+    }
 }
 
 impl Nameserver {

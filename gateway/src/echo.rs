@@ -145,11 +145,12 @@ pub(crate) fn request(session: &Arc<Session>, id: u32, seq: u16, to: IpAddr, pay
     let Some((to, pinger)) = permitted else {
         return tell_unreachable(session, id, seq, Unreachable::Prohibited);
     };
-    let Some(slot) = session.echoes.claim() else {
+    let now = Instant::now();
+    let Some(slot) = session.echoes.claim().filter(|_| session.echo_rate.allows(now)) else {
         return state.metrics.echoes.count(Echo::Limit);
     };
     let asked = Asked { session: Arc::downgrade(session), id, seq, _slot: slot };
-    let Some(wire_seq) = pinger.with_table(|table| table.insert(Instant::now(), to, asked)) else {
+    let Some(wire_seq) = pinger.with_table(|table| table.insert(now, to, asked)) else {
         return state.metrics.echoes.count(Echo::Limit);
     };
     if let Err(error) = pinger.socket.send(wire_seq, to, payload) {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -48,7 +48,7 @@ impl Drop for Slot {
 pub(crate) struct Rate {
     interval: Duration,
     /// When the bucket would be empty: an event moves it by one interval.
-    due: Instant,
+    due: Mutex<Instant>,
 }
 
 /// A burst is as many events as a second has.
@@ -56,15 +56,16 @@ const BURST: Duration = Duration::from_secs(1);
 
 impl Rate {
     pub(crate) fn new(per_second: u32, now: Instant) -> Self {
-        Self { interval: BURST / per_second.max(1), due: now }
+        Self { interval: BURST / per_second.max(1), due: Mutex::new(now) }
     }
 
     /// Whether one more event may happen; counts it if so.
-    pub(crate) fn allows(&mut self, now: Instant) -> bool {
-        let due = self.due.max(now) + self.interval;
-        let allowed = due <= now + BURST;
+    pub(crate) fn allows(&self, now: Instant) -> bool {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = (*due).max(now) + self.interval;
+        let allowed = next <= now + BURST;
         if allowed {
-            self.due = due;
+            *due = next;
         }
         allowed
     }
@@ -87,7 +88,7 @@ mod tests {
     #[test]
     fn a_rate_allows_its_burst_then_its_pace() {
         let start = Instant::now();
-        let mut rate = Rate::new(10, start);
+        let rate = Rate::new(10, start);
         let burst = (0..100).filter(|_| rate.allows(start)).count();
         assert_eq!(burst, 10);
         let later = start + Duration::from_millis(250);

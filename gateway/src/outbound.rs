@@ -55,7 +55,7 @@ pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: Rec
 async fn dial(session: &Session, send: &mut SendStream, to: SocketAddr) -> Result<TcpStream, Dial> {
     let limits = &session.state.limits;
     let to = session.state.reach.permit(to).ok_or(Dial::Prohibited)?;
-    if session.state.draining.is_cancelled() || !session.may_dial(Instant::now()) {
+    if session.state.draining.is_cancelled() || !session.dial_rate.allows(Instant::now()) {
         return Err(Dial::Busy);
     }
     let _pending = session.pending_dials.claim().ok_or(Dial::Busy)?;

@@ -10,7 +10,7 @@
 //! gateway drains and its flows are done. Before: [`crate::server`]; after: [`crate::control`], [`crate::streams`], [`crate::datagrams`].
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -37,6 +37,9 @@ const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
 const DNS_QUERY_BYTES: usize = 128 << 10;
 /// Echoes under way at once: a flood ping has a hundred.
 const ECHOES: usize = 1_024;
+/// Echoes in a second: above what pings at the least interval for a user (2 ms) make, and far below what would take the numbers
+/// of the other sessions' echoes.
+const ECHOES_PER_SECOND: u32 = 1_000;
 /// Answers that are too large for a datagram under way at once, 4 MiB of them; more are dropped, as a full queue drops.
 const LARGE_ANSWERS: usize = 64;
 
@@ -59,7 +62,8 @@ pub(crate) struct Session {
     pub(crate) flows: TaskTracker,
     /// Ends what does not end with the connection by itself.
     pub(crate) over: CancellationToken,
-    dial_rate: Mutex<Rate>,
+    pub(crate) dial_rate: Rate,
+    pub(crate) echo_rate: Rate,
 }
 
 /// Serves one peer from its arrival to its end. `slot` is its place among the sessions, if there was one.
@@ -135,16 +139,12 @@ impl Session {
             tasks: TaskTracker::new(),
             flows: TaskTracker::new(),
             over: state.stop.child_token(),
-            dial_rate: Mutex::new(Rate::new(limits.dials_per_second, Instant::now())),
+            dial_rate: Rate::new(limits.dials_per_second, Instant::now()),
+            echo_rate: Rate::new(ECHOES_PER_SECOND, Instant::now()),
             state,
             connection,
             number,
         }
-    }
-
-    /// Whether one more dial is within the session's rate; counts it if so.
-    pub(crate) fn may_dial(&self, now: Instant) -> bool {
-        self.dial_rate.lock().unwrap_or_else(PoisonError::into_inner).allows(now)
     }
 
     async fn run(self: Arc<Self>, peer: &PeerIdentity, control: Control, carrier: Carrier) {

@@ -9,9 +9,9 @@ use std::{
 /// A reply that takes longer is lost to the session as well: ping itself waits for ten seconds at the end.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests under way, of all sessions: a quarter of the sequence numbers, so that a number is not used again while a late reply
-/// to it may come. When full, a request is dropped.
-const MOST: usize = 16_384;
+/// Requests of all sessions within a timeout: three quarters of the sequence numbers, so that a number is not used again while a
+/// late reply to it may come. When full, a request is dropped.
+const MOST: usize = 49_152;
 
 /// Who asked what, by the sequence number on the wire, which is ours and counts through all sessions.
 #[derive(Debug)]
