@@ -73,6 +73,23 @@ fn a_syn_with_data_opens_and_its_data_is_left_to_be_sent_again() {
     exchange(&mut pair, b"early data", b"answer", Steps::WHOLE);
 }
 
+/// smoltcp reads none but hop-by-hop options.
+#[test]
+fn extension_headers_in_front_of_a_segment_are_no_obstacle() {
+    let mut pair = held(Setup { ipv6: true, ..Setup::default() });
+    pair.flow().accept();
+    pair.run_until(|pair| pair.client.socket().may_send());
+    pair.run_until(|pair| pair.flow().can_send());
+    let mut segment = pair.last_sent.clone();
+    segment[6] = 60;
+    segment.splice(40..40, [6, 0, 1, 4, 0, 0, 0, 0]);
+    segment.extend(b"behind options");
+    let len = u16::try_from(segment.len() - 40).unwrap().to_be_bytes();
+    segment[4..6].copy_from_slice(&len);
+    assert_eq!(pair.inject(&segment), Some(Ingress::Taken));
+    assert_eq!(pair.flow().recv(|bytes| (bytes.len(), bytes.to_vec())), Some(b"behind options".to_vec()));
+}
+
 #[test]
 fn a_client_that_gives_up_ends_the_flow() {
     let mut pair = held(Setup::default());

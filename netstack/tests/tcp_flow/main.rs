@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helper may panic; clippy allows it in `#[test]` functions only")]
 
 mod endings;
+mod guards;
 mod handshake;
 mod hostile;
 mod lossy;

@@ -21,10 +21,13 @@ use netstack::{
     virtio,
 };
 
-use self::{bytes::finish_checksum, client::Client};
 pub(crate) use self::{
     bytes::{drain, fill, pattern},
     link::{Conditions, Link},
+};
+use self::{
+    bytes::{finish_checksum, window_end},
+    client::Client,
 };
 
 /// How a pair begins.
@@ -62,6 +65,8 @@ pub(crate) struct Pair {
     scratch: Vec<u8>,
     /// Packets that the flow emitted.
     pub(crate) emitted: usize,
+    /// Ends of the windows that the flow announced, as sequence numbers, in order.
+    pub(crate) window_ends: Vec<u32>,
     /// The last packet that the client sent.
     pub(crate) last_sent: Vec<u8>,
     /// Nothing passes any more: the application's machine is gone.
@@ -85,6 +90,7 @@ impl Pair {
             to_client: Link::new(setup.conditions, setup.seed ^ 0xffff),
             scratch: vec![0; virtio::SCRATCH_BYTES],
             emitted: 0,
+            window_ends: Vec::new(),
             last_sent: Vec::new(),
             severed: false,
         }
@@ -196,8 +202,10 @@ impl Pair {
     fn flow_egress(&mut self, now: Moment) -> usize {
         let Some(flow) = &mut self.flow else { return 0 };
         let (to_client, severed) = (&mut self.to_client, self.severed);
+        let window_ends = &mut self.window_ends;
         let emitted = flow.egress(now, &mut self.scratch, |bytes| {
             let packet = finish_checksum(bytes);
+            window_ends.extend(window_end(&packet));
             if !severed {
                 to_client.send(packet, now);
             }

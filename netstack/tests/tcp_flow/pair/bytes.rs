@@ -24,6 +24,13 @@ fn is_sound(bytes: &[u8]) -> bool {
         && (packet.source().is_ipv6() || Ipv4Packet::new_checked(bytes).unwrap().verify_checksum())
 }
 
+/// Where the window ends that a packet announces, if ours are scaled by 2 as a whole ring's are; a SYN-ACK's is not scaled.
+pub(crate) fn window_end(bytes: &[u8]) -> Option<u32> {
+    let tcp = TcpPacket::new_unchecked(Packet::parse(bytes).unwrap().payload());
+    let end = tcp.ack_number() + (usize::from(tcp.window_len()) << 2);
+    (!tcp.syn()).then_some(end.0.cast_unsigned())
+}
+
 /// Bytes that differ from place to place.
 pub(crate) fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|place| (place as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] ^ seed).collect()
