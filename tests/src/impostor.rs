@@ -9,9 +9,11 @@ use cli::demo::{
 };
 use link::{
     control::{ToGateway, ToSession, Welcome, read_message, write_message},
+    header::StreamHeader,
     listen::{Arrived, Listener},
     version::{ALPN, VERSION},
 };
+use tokio::io::AsyncReadExt;
 use tokio_util::task::TaskTracker;
 
 use crate::lab::Lab;
@@ -65,6 +67,9 @@ async fn serve(supervisor: Supervisor, tls: Arc<rustls::ServerConfig>, welcome: 
 
 async fn greet(arrived: Arrived, welcome: Welcome) -> anyhow::Result<()> {
     let (mut answers, mut messages) = arrived.connection.accept_bi().await?;
+    // The control stream's header is its kind alone.
+    let kind = messages.read_u8().await?;
+    anyhow::ensure!(StreamHeader::decode(&[kind])? == StreamHeader::Control, "the first stream is another");
     read_message::<ToGateway>(&mut messages).await?;
     write_message(&mut answers, &ToSession::Welcome(welcome)).await?;
     arrived.connection.closed().await;

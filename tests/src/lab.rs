@@ -104,11 +104,14 @@ impl Lab {
         });
     }
 
-    /// Issues an identity and gives the path of its file. Needs no running gateway.
+    /// Issues an identity, once a name, and gives the path of its file. Needs no running gateway.
     #[track_caller]
     pub fn issue_identity(&self, name: &str) -> PathBuf {
         let config = self.write_gateway_config().expect("a config");
         let path = self.directory().join(format!("{name}.pem"));
+        if path.exists() {
+            return path;
+        }
         let mut command = self.gateway.command(programs::adit_gateway());
         command.args(["identity", "issue", "--name", name, "--config"]).arg(config).arg("--out").arg(&path);
         process::run(&mut command);
