@@ -118,12 +118,12 @@ fn a_server_that_is_no_gateway_is_not_waited_for() {
 
 #[test]
 fn a_gateway_that_claims_too_much_is_refused() {
-    for claim in ["0.0.0.0/0", "::/0", "127.0.0.0/8", "::1/128", "192.0.2.0/24"] {
+    for claim in ["0.0.0.0/0", "::/0", "127.0.0.0/8", "::1/128"] {
         let lab = Lab::new();
         let identity = lab.issue_identity("alice");
         let routes = vec![claim.parse().expect("a prefix")];
         let _impostor = impostor::start(&lab, Welcome { routes, ..impostor::honest_welcome() });
-        fails(&lab, &mut lab.connect_command(&identity, &[]), REFUSED, &[claim, "gateway.toml"]);
+        fails(&lab, &mut lab.connect_command(&identity, &[]), REFUSED, &[claim, "routes"]);
     }
 }
 
