@@ -95,7 +95,8 @@ pub struct Limits {
     pub pending_dials: usize,
     /// UDP flows at once; a new one ends the one that has been idle the longest.
     pub udp_flows: usize,
-    /// What may wait in this process for one session, bytes.
+    /// What may wait in this process for one session, bytes: half for what QUIC holds unread, half for DNS messages. The link's send
+    /// window and datagram buffers (40 MiB when all are full) come on top.
     pub memory_bytes: u32,
     /// How long a dial may take.
     pub dial_timeout: Duration,

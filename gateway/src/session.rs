@@ -33,7 +33,7 @@ use crate::{
 
 /// The certificate's end is looked for this often, so that a clock that is set or a machine that slept matters little.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
-/// A DNS query and its answer are at most 128 KiB; a quarter of a session's memory holds so many of them.
+/// A DNS query and its answer are at most 128 KiB; half of a session's memory holds so many of them.
 const DNS_QUERY_BYTES: usize = 128 << 10;
 /// Echoes under way at once: a flood ping has a hundred.
 const ECHOES: usize = 1_024;
@@ -127,12 +127,12 @@ impl Session {
     fn new(state: Arc<State>, connection: Connection, number: u64) -> Self {
         let limits = &state.limits;
         let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
-        // Half of the memory is what QUIC may hold unread, a quarter DNS messages; the rest is small or bounded by a constant.
+        // The other half is what QUIC may hold unread.
         connection.set_receive_window(VarInt::from_u32(limits.memory_bytes / 2));
         Self {
             streams: Slots::new(limits.streams),
             pending_dials: Slots::new(limits.pending_dials),
-            dns: Slots::new((memory / 4 / DNS_QUERY_BYTES).max(1)),
+            dns: Slots::new((memory / 2 / DNS_QUERY_BYTES).max(1)),
             echoes: Slots::new(ECHOES),
             large_answers: Slots::new(LARGE_ANSWERS),
             udp: UdpFlows::new(limits.udp_flows),
