@@ -40,8 +40,22 @@ impl TcpFlow {
         &mut self,
         now: Moment,
         scratch: &mut [u8],
-        emit: impl FnMut(&[u8]) -> ControlFlow<()>,
+        mut emit: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> usize {
+        let mut emitted = self.drain(now, scratch, &mut emit);
+        if self.settled && self.awaits_answer() && self.restart_lost_timer(now) {
+            emitted += self.drain(now, scratch, &mut emit);
+        }
+        if self.awaits_answer() {
+            self.unanswered_since.get_or_insert(now);
+        } else {
+            self.unanswered_since = None;
+        }
+        emitted
+    }
+
+    /// Emits until smoltcp has nothing more or `emit` breaks.
+    fn drain(&mut self, now: Moment, scratch: &mut [u8], emit: &mut impl FnMut(&[u8]) -> ControlFlow<()>) -> usize {
         let mut device = device::Egress {
             mtu: self.mtu,
             frame: self.frame,
@@ -61,19 +75,8 @@ impl TcpFlow {
                 break;
             }
         }
-        let (emitted, stopped) = (device.emitted, device.stopped);
-        self.settled = !stopped;
-        self.watch_peer(now);
-        emitted
-    }
-
-    fn watch_peer(&mut self, now: Moment) {
-        if self.awaits_answer() {
-            self.unanswered_since.get_or_insert(now);
-            self.restart_lost_timer(now);
-        } else {
-            self.unanswered_since = None;
-        }
+        self.settled = !device.stopped;
+        device.emitted
     }
 
     /// Whether something was sent that the peer must answer.

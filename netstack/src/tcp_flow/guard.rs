@@ -97,18 +97,22 @@ impl TcpFlow {
         }
     }
 
-    /// Makes smoltcp set a timer when it should have one and has not. Hearing the peer's last acknowledgement once more starts probing
-    /// when its window is closed, and hearing it three times more a fast retransmission when data is in flight.
-    pub(super) fn restart_lost_timer(&mut self, now: Moment) {
-        for _ in 0..4 {
-            let timer = self.interface.poll_at(now.to_smoltcp(), &self.rings.sockets);
-            let Some(acknowledged) = self.peer.acknowledged else { return };
+    /// Makes smoltcp set a timer when it should have one and has not; says whether there is something to emit now. Hearing the peer's last
+    /// acknowledgement once more starts probing when its window is closed, and hearing it three times more a fast retransmission when
+    /// data is in flight.
+    pub(super) fn restart_lost_timer(&mut self, now: Moment) -> bool {
+        for fed in 0..=4 {
+            let timer = self.interface.poll_at(now.to_smoltcp(), &self.rings.sockets).map(Moment::from_smoltcp);
             if timer.is_some() || self.rings.socket().send_queue() == 0 {
-                return;
+                return fed > 0 && timer.is_some_and(|due| due <= now);
             }
+            let Some(acknowledged) = self.peer.acknowledged else { break };
             let (window, sequence) = (self.peer.window, self.peer.sequence);
             self.feed_fields(Fields { flags: ACK, sequence, acknowledged, window }, now);
+            // The peer has asked nothing.
+            self.reply.take();
         }
+        false
     }
 
     fn feed_fields(&mut self, fields: Fields, now: Moment) {

@@ -212,6 +212,8 @@ impl Pair {
             ControlFlow::Continue(())
         });
         self.emitted += emitted;
+        let left = flow.egress(now, &mut self.scratch, |_| ControlFlow::Continue(()));
+        assert_eq!(left, 0, "an egress that came to its end left something");
         emitted
     }
 
