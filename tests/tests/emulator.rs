@@ -91,16 +91,18 @@ fn the_round_trip_is_the_delay_of_both_directions() {
 fn the_loss_has_its_share() {
     let lab = Lab::with_link(Conditions::default().with_loss(0.05));
     let (near, far) = sockets(&lab);
-    for _ in 0..20_000 {
+    // A machine that is busy may drop packets before the link, so what counts is what has arrived there.
+    while lab.link().forward_counters().arrived < 20_000 {
         near.send(&[0; 100]).expect("sent");
     }
-    wait::until("all packets have arrived at the link", PATIENCE, || {
+    wait::until("all packets have passed the link or were lost", PATIENCE, || {
         let counters = lab.link().forward_counters();
-        counters.arrived >= 20_000 && counters.arrived == counters.lost + counters.departed
+        counters.arrived == counters.lost + counters.departed
     });
     drop(far);
-    let lost = lab.link().forward_counters().lost;
-    assert!((850..1_150).contains(&lost), "{lost}");
+    let counters = lab.link().forward_counters();
+    let share = counters.lost as f64 / counters.arrived as f64;
+    assert!((0.0425..0.0575).contains(&share), "{counters:?}");
 }
 
 #[test]
