@@ -63,17 +63,17 @@ impl Refusal {
     }
 }
 
-/// Waits for the hello and answers it.
+/// Waits for the hello and answers it; `welcome` makes the answer, for those who get one.
 ///
 /// # Errors
 /// [`Refusal`] for a peer that leaves, is late, says something else, or speaks another major version.
-pub(crate) async fn greet(connection: &Connection, welcome: Welcome) -> Result<Control, Refusal> {
+pub(crate) async fn greet(connection: &Connection, welcome: impl FnOnce() -> Welcome) -> Result<Control, Refusal> {
     timeout(GREETING_TIMEOUT, exchange(connection, welcome))
         .await
         .unwrap_or(Err(Refusal::Protocol("no hello came in time: the first stream is the control stream")))
 }
 
-async fn exchange(connection: &Connection, welcome: Welcome) -> Result<Control, Refusal> {
+async fn exchange(connection: &Connection, welcome: impl FnOnce() -> Welcome) -> Result<Control, Refusal> {
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| Refusal::Left)?;
     if !matches!(read_header(&mut recv).await, Ok(StreamHeader::Control)) {
         return Err(left_or(connection, "the first stream is not the control stream"));
@@ -89,7 +89,7 @@ async fn exchange(connection: &Connection, welcome: Welcome) -> Result<Control, 
         Err(_) => return Err(left_or(connection, "the first message is not a hello")),
     };
     let _: Version = negotiate(version, VERSION)?;
-    let written = write_message(&mut send, &ToSession::Welcome(welcome)).await;
+    let written = write_message(&mut send, &ToSession::Welcome(welcome())).await;
     written.map_err(|_| left_or(connection, "the control stream does not take the welcome"))?;
     Ok(Control { send, recv })
 }

@@ -69,26 +69,34 @@ pub(crate) struct Session {
 /// Serves one peer from its arrival to its end. `slot` is its place among the sessions, if there was one.
 pub(crate) async fn serve(state: Arc<State>, arrived: Arrived, slot: Option<Slot>) {
     let Arrived { connection, carrier } = arrived;
-    let number = state.number_session();
     let greeted = match slot {
-        Some(_) => greet(&state, &connection, number).await,
+        Some(_) => greet(&state, &connection).await,
         None => Err(Refusal::Busy),
     };
-    let metrics = &state.metrics;
-    let (peer, control) = match greeted {
+    let (number, peer, control) = match greeted {
         Ok(greeted) => greeted,
-        Err(refusal) => {
-            metrics.arrivals.count(arrival(&refusal));
-            tracing::info!(session = number, %carrier, %refusal, "session refused");
-            return connection.close(refusal.code().wire(), refusal.to_string().as_bytes());
-        }
+        Err(refusal) => return refuse(&state, &connection, carrier, &refusal),
     };
+    let metrics = &state.metrics;
     metrics.arrivals.count(Arrival::Welcomed);
     let _held = Held::new(&metrics.sessions, &metrics.ended_sessions);
     tracing::info!(session = number, identity = %peer.name, %carrier, "session opened");
     tracing::debug!(session = number, peer = %connection.remote_address(), "peer");
     let session = Arc::new(Session::new(Arc::clone(&state), connection, number));
     session.run(&peer, control, carrier).await;
+}
+
+fn refuse(state: &State, connection: &Connection, carrier: Carrier, refusal: &Refusal) {
+    state.metrics.arrivals.count(arrival(refusal));
+    let peer = connection.remote_address();
+    match refusal {
+        // Every race between carriers has a loser.
+        Refusal::Left => tracing::debug!(%peer, %carrier, "left without a hello"),
+        Refusal::Busy | Refusal::Forbidden | Refusal::Expired | Refusal::Version(_) | Refusal::Protocol(_) => {
+            tracing::info!(%carrier, %refusal, "session refused");
+        }
+    }
+    connection.close(refusal.code().wire(), refusal.to_string().as_bytes());
 }
 
 const fn arrival(refusal: &Refusal) -> Arrival {
@@ -101,26 +109,34 @@ const fn arrival(refusal: &Refusal) -> Arrival {
     }
 }
 
-async fn greet(state: &State, connection: &Connection, number: u64) -> Result<(PeerIdentity, Control), Refusal> {
+async fn greet(state: &State, connection: &Connection) -> Result<(u64, PeerIdentity, Control), Refusal> {
     let chain = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let certificate = chain.as_ref().and_then(|chain| chain.first()).ok_or(Refusal::Forbidden)?;
     let peer = peer_identity(certificate).map_err(|_| Refusal::Forbidden)?;
     if peer.not_after <= SystemTime::now() {
         return Err(Refusal::Expired);
     }
+    let mut number = 0;
+    let control = control::greet(connection, || {
+        number = state.number_session();
+        welcome(state, &peer, number)
+    });
+    let control = control.await?;
+    Ok((number, peer, control))
+}
+
+fn welcome(state: &State, peer: &PeerIdentity, session: u64) -> Welcome {
     let network = state.provider.network();
-    let welcome = Welcome {
+    Welcome {
         version: VERSION,
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        session: number,
+        session,
         identity: peer.name.to_string(),
         routes: network.routes.clone(),
         domain: network.domain.clone(),
         namespaces: network.namespaces.clone(),
         never: state.never.clone(),
-    };
-    let control = control::greet(connection, welcome).await?;
-    Ok((peer, control))
+    }
 }
 
 impl Session {
