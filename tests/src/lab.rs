@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     ops::Deref,
     path::{Path, PathBuf},
     process::Command,
@@ -160,6 +161,12 @@ impl Lab {
     /// Starts the gateway and a session in this lab.
     #[track_caller]
     pub fn join(self) -> (Self, Process) {
+        self.join_with(&[])
+    }
+
+    /// The same with more arguments of `adit connect`.
+    #[track_caller]
+    pub fn join_with(self, more: &[&str]) -> (Self, Process) {
         let lab = self;
         if direct::asked_for() {
             direct::join(&lab).expect("the kernel routes");
@@ -167,7 +174,7 @@ impl Lab {
             return (lab, stand_in);
         }
         let gateway = lab.start_gateway();
-        lab.connect();
+        lab.connect_with(more);
         (lab, gateway)
     }
 
@@ -176,6 +183,12 @@ impl Lab {
     pub fn status(&self) -> Status {
         let text = process::run(&mut self.adit(&["status", "-o", "json"]));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in the status: {text}"))
+    }
+
+    /// Makes these the host's nameservers; before it joins.
+    pub fn set_nameservers(&self, nameservers: &[IpAddr]) {
+        let text: String = nameservers.iter().map(|nameserver| format!("nameserver {nameserver}\n")).collect();
+        fs::write(self.directory().join("host/etc/resolv.conf"), text).expect("a file of the lab's own");
     }
 
     /// What a shell script prints on the host; panics with its errors when it fails.

@@ -178,6 +178,23 @@ fn names_resolve_as_before_after_leaving() {
 }
 
 #[test]
+fn nameservers_of_both_families_are_captured() {
+    for nameservers in [&[plan::NAMESERVER.v6.into()][..], &plan::NAMESERVER.both()] {
+        let lab = Lab::new();
+        lab.set_nameservers(nameservers);
+        let (lab, _gateway) = lab.join();
+        for nameserver in nameservers {
+            for way in ["", "+tcp"] {
+                assert_eq!(dig(&lab, &format!("@{nameserver} {way} web.shop.svc.cluster.local")), "10.96.0.20\n");
+                assert_eq!(dig(&lab, &format!("@{nameserver} {way} www.example.test")), "203.0.113.80\n");
+            }
+        }
+        let leaked = lab.ordinary_questions.below("cluster.local");
+        assert!(leaked.is_empty(), "{leaked:?}");
+    }
+}
+
+#[test]
 fn malformed_questions_are_answered_or_dropped_and_hurt_nobody() {
     let (lab, _gateway) = Lab::joined();
     let socket = tests::sockets::udp(&lab.host, plan::NAMESERVER.v4.into(), 53);

@@ -133,6 +133,28 @@ fn a_service_that_speaks_late_still_reaches_the_host() {
 }
 
 #[test]
+fn datagrams_that_come_in_fragments_are_put_together() {
+    let (lab, _gateway) = Lab::joined();
+    // A narrower route for one address in the table that leads to the cluster, so that the host's kernel fragments.
+    for (family, address) in ["-4", "-6"].into_iter().zip(plan::ECHO.both()) {
+        lab.on_host(&format!(
+            "ip {family} route show table all | grep -E '^(10.96.0.0/16|fd00:10:96::/112) ' | head -1 | while read -r _ rest; do \
+             ip {family} route add {address} $rest mtu lock 1400; done"
+        ));
+        let route = lab.on_host(&format!("ip {family} route get {address}"));
+        assert!(route.contains("mtu lock 1400"), "{route}");
+        let socket = udp(&lab.host, address, plan::ECHO_PORT);
+        let mut answer = vec![0; 70_000];
+        for length in [1_000, 1_373, 3_000, 8_000, 65_000] {
+            let sent: Vec<u8> = (0..length).map(|index: usize| (index / 7) as u8).collect();
+            socket.send(&sent).unwrap_or_else(|error| panic!("{address} {length}: {error}"));
+            let received = socket.recv(&mut answer).unwrap_or_else(|error| panic!("{address} {length}: {error}"));
+            assert!(answer[..received] == sent, "{address} {length}: {received} bytes");
+        }
+    }
+}
+
+#[test]
 fn the_cluster_nameserver_can_be_asked_by_its_address() {
     let (lab, _gateway) = Lab::joined();
     let asked = format!("dig +short @{} web.shop.svc.cluster.local", plan::CLUSTER_DNS.v4);

@@ -19,6 +19,8 @@ pub struct Conditions {
     pub reorder_by: Duration,
     /// The share of packets that arrive twice.
     pub duplicate: f64,
+    /// Drops UDP, as some networks do.
+    pub blocks_udp: bool,
     /// The devices' largest packet in bytes. Fixed when the link is made.
     pub mtu: u32,
 }
@@ -33,6 +35,7 @@ impl Default for Conditions {
             reorder: 0.0,
             reorder_by: Duration::ZERO,
             duplicate: 0.0,
+            blocks_udp: false,
             mtu: 1_500,
         }
     }

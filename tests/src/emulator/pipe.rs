@@ -38,6 +38,8 @@ pub struct Counters {
     pub reordered: u64,
     /// Lost to a blackout.
     pub blacked_out: u64,
+    /// Dropped for being UDP.
+    pub blocked: u64,
 }
 
 /// One direction of a link.
@@ -104,6 +106,10 @@ impl Pipe {
             self.counters.blacked_out += 1;
             return;
         }
+        if self.conditions.blocks_udp && is_udp(packet) {
+            self.counters.blocked += 1;
+            return;
+        }
         let Some(sent_at) = self.transmit(packet.len(), now) else {
             self.counters.queue_drops += 1;
             return;
@@ -166,6 +172,13 @@ impl Pipe {
     pub fn next_departure(&self) -> Option<Instant> {
         self.under_way.peek().map(|Reverse(departure)| departure.at)
     }
+}
+
+/// Whether an IP packet says that UDP follows its header: the protocol of IPv4, the next header of IPv6.
+fn is_udp(packet: &[u8]) -> bool {
+    const UDP: u8 = 17;
+    let at = if packet.first().is_some_and(|first| first >> 4 == 4) { 9 } else { 6 };
+    packet.get(at) == Some(&UDP)
 }
 
 #[cfg(test)]
