@@ -41,7 +41,7 @@ audit: $(TOOLS)/cargo-deny ## Known vulnerabilities of the dependencies (fetches
 	cargo deny --all-features --locked check advisories
 
 .PHONY: bench
-bench: ## Figures as ratios against a baseline of the same run
+bench: packages $(TOOLS)/wireguard ## Figures as ratios against a baseline of the same run
 	cargo build --release --locked -p cli -p gateway
 	cargo run --release --locked -p bench
 
@@ -66,6 +66,11 @@ packages: ## Debian packages that the suites run against
 components:
 	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+# The peer that `make bench` measures against; without a Go toolchain its figures are left out.
+$(TOOLS)/wireguard:
+	@mkdir -p $(TOOLS)
+	if command -v go >/dev/null; then GOBIN=$(TOOLS) go install golang.zx2c4.com/wireguard@latest; fi
 
 # A tool counts as there when cargo finds it, wherever it was installed; the stamp only spares the question.
 $(TOOLS)/cargo-deny:

@@ -82,8 +82,9 @@ impl Outbound {
         match found {
             Ok(flow) => match flow.segment(self, segment, now) {
                 Ingress::Taken => Ok(()),
+                // The kernel has forgotten the old flow; a reset for it could only confuse the new one.
                 Ingress::Superseded => {
-                    flow.reset(self);
+                    flow.abandon();
                     self.open(segment, now)
                 }
             },
