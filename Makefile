@@ -9,6 +9,8 @@ SHELL := /usr/bin/env bash
 
 TOOLS := $(CURDIR)/target/tools
 FUZZ_SECONDS ?= 60
+# Of the programs that `make demo` builds and shows; dev spares a second build where the tests were built.
+PROFILE ?= release
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/targets/*.rs)))
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 
@@ -18,12 +20,12 @@ help: ## List the targets
 
 .PHONY: demo
 demo: ## Show adit at work: a small cluster in network namespaces, joined
-	cargo build --release --locked -p cli -p gateway
-	target/release/adit demo
+	cargo build --profile $(PROFILE) --locked -p cli -p gateway
+	target/$(PROFILE:dev=debug)/adit demo
 
 .PHONY: test
 test: packages lint deny ## Everything the continuous integration runs
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 
 .PHONY: lint
 lint: components ## Formatting, clippy and documentation, without a warning
