@@ -1,8 +1,10 @@
 //! The directory that is a session's identity on this machine: its lock, its socket, its log. One directory, one session at a time.
 //!
 //! The lock is an OFD lock on the pid file (fcntl(2)): the kernel releases it however the session ends, what a killed session left
-//! behind is recognised by a lock that can be had, and looking whether it is held does not take it. The pid file is never unlinked: two starters could then lock two different files.
+//! behind is recognised by a lock that can be had, and looking whether it is held does not take it. The pid file is never unlinked: two starters could then lock two files.
 //! Before: `cli`; after: [`super::server`], [`super::message`].
+
+mod fault;
 
 use std::{
     env,
@@ -17,7 +19,8 @@ use nix::{
     fcntl::{FcntlArg, fcntl},
     unistd::geteuid,
 };
-use thiserror::Error;
+
+pub use self::fault::StateDirError;
 
 /// Where a session keeps its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,59 +30,6 @@ pub struct StateDir(PathBuf);
 #[derive(Debug)]
 pub struct SessionLock {
     file: File,
-}
-
-/// A state directory cannot be used.
-#[derive(Debug, Error)]
-pub enum StateDirError {
-    /// There is nowhere to put it.
-    #[error("there is no place for the state directory: neither ADIT_STATE_DIR nor XDG_RUNTIME_DIR is set")]
-    NoPlace,
-    /// Another session lives there.
-    #[error("a session already runs in {} (pid {pid})", dir.display())]
-    Busy {
-        /// The directory.
-        dir: PathBuf,
-        /// What the pid file says, or `unknown`.
-        pid: String,
-    },
-    /// Others could reach the socket or swap the files.
-    #[error("the state directory {} is open to others ({why})", dir.display())]
-    Open {
-        /// The directory.
-        dir: PathBuf,
-        /// Its owner or its mode.
-        why: String,
-        /// It is the user's own and not shared by design, so closing it is sound.
-        can_be_closed: bool,
-    },
-    /// It cannot be made, read or written.
-    #[error("the state directory {} cannot be used", dir.display())]
-    Io {
-        /// The directory.
-        dir: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl StateDirError {
-    /// What the user can do about it.
-    pub fn remedy(&self) -> String {
-        match self {
-            Self::NoPlace => "set ADIT_STATE_DIR to a directory of your own".to_owned(),
-            Self::Busy { .. } => {
-                "adit quit, or set ADIT_STATE_DIR to another directory for a second session".to_owned()
-            }
-            Self::Open { dir, can_be_closed: true, .. } => {
-                format!("chmod 700 {}, or set ADIT_STATE_DIR to a directory of your own", dir.display())
-            }
-            Self::Open { .. } => {
-                "set ADIT_STATE_DIR to a directory of your own; it is made when it is missing".to_owned()
-            }
-            Self::Io { .. } => "set ADIT_STATE_DIR to a directory that you can write to".to_owned(),
-        }
-    }
 }
 
 impl StateDir {
