@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -55,30 +55,6 @@ fn wrong_usage_ends_with_2_and_names_what_is_wrong() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (_, told) = ends_with(&mut adit(dir.path(), &["connect", "--gateway", "gw:1", "--identity", "x.pem"]), 2);
     assert!(told.contains("chmod 700 "), "{told}");
-}
-
-#[test]
-fn a_pipe_sees_no_colour_and_may_close_early() {
-    let dir = tempfile::tempdir().unwrap();
-    let (_, told) = ends_with(&mut adit(dir.path(), &["status"]), 3);
-    assert!(!told.contains('\x1b'), "{told:?}");
-    let script = format!("set -o pipefail; {} completions zsh | head -1", programs::adit().display());
-    let first = process::run(Command::new("bash").args(["-c", &script]));
-    assert!(first.starts_with("#compdef adit"), "{first}");
-}
-
-#[test]
-fn completions_and_manual_pages_hold_every_command() {
-    let dir = tempfile::tempdir().unwrap();
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        assert!(process::run(&mut adit(dir.path(), &["completions", shell])).contains("connect"));
-    }
-    let pages = dir.path().join("man");
-    fs::DirBuilder::new().mode(0o700).create(&pages).unwrap();
-    process::run(&mut adit(dir.path(), &["man", pages.to_str().unwrap()]));
-    let page = |name: &str| fs::read_to_string(pages.join(name)).unwrap();
-    assert!(page("adit.1").contains("Exit codes"));
-    assert!(page("adit-connect.1").contains("HOST:PORT"));
 }
 
 /// A lab in which a server takes the gateway's packets and never answers, and `adit connect` that waits for it.

@@ -1,7 +1,8 @@
 //! The directory that is a session's identity on this machine: its lock, its socket, its log. One directory, one session at a time.
 //!
 //! The lock is an OFD lock on the pid file (fcntl(2)): the kernel releases it however the session ends, what a killed session left
-//! behind is recognised by a lock that can be had, and looking whether it is held does not take it. The pid file is never unlinked: two starters could then lock two files.
+//! behind is recognised by a lock that can be had, and looking whether it is held does not take it. The pid file is never
+//! unlinked: two starters could then lock two files.
 //! Before: `cli`; after: [`super::server`], [`super::message`].
 
 mod fault;
