@@ -132,7 +132,13 @@ fn compare(
     report.add(GROUP, format!("{way}: bare quinn, CPU"), bare.to_vec(), "s/GB", Bar::None);
     if !wireguard.is_empty() {
         report.add(GROUP, format!("{way}: wireguard-go"), wireguard.to_vec(), "Gbit/s", Bar::None);
-        report.add(GROUP, format!("{way}: udp of wireguard-go"), ratio(&measured[0], wireguard), "x", Bar::AtLeast(2.0));
+        report.add(
+            GROUP,
+            format!("{way}: udp of wireguard-go"),
+            ratio(&measured[0], wireguard),
+            "x",
+            Bar::AtLeast(2.0),
+        );
     }
     for (name, one, eight, least_rate, most_cpu) in [("udp", 0, 1, 0.35, 1.5), ("tcp", 2, 3, 0.42, 1.0)] {
         let (one, eight) = (&measured[one], &measured[eight]);

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +10,6 @@ use std::{
 };
 
 use anyhow::Result;
-use cli::demo::plan;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,7 +19,7 @@ use tokio::{
 use crate::{
     Effort,
     report::{Bar, Report},
-    stage::Stage,
+    stage::{self, Stage},
 };
 
 const GROUP: &str = "connections";
@@ -69,15 +67,15 @@ fn rate(stage: &Stage, count: usize) -> Result<(f64, usize)> {
 }
 
 async fn work(left: Arc<AtomicUsize>, failed: Arc<AtomicUsize>) {
-    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-        if !matches!(tokio::time::timeout(PATIENCE, exchange()).await, Ok(Ok(()))) {
+    while let Ok(number) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
+        if !matches!(tokio::time::timeout(PATIENCE, exchange(number)).await, Ok(Ok(()))) {
             failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-async fn exchange() -> io::Result<()> {
-    let mut stream = TcpStream::connect(SocketAddr::from((plan::ECHO.v4, plan::ECHO_PORT))).await?;
+async fn exchange(number: usize) -> io::Result<()> {
+    let mut stream = TcpStream::connect(stage::echo(number)).await?;
     stream.write_all(&[1]).await?;
     stream.read_exact(&mut [0]).await?;
     stream.shutdown().await?;

@@ -24,6 +24,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::report::Report;
 
@@ -66,6 +67,8 @@ pub(crate) struct Effort {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let effort = Effort { time: Duration::from_secs(arguments.seconds), rounds: arguments.rounds.max(1) };
     let all = Group::value_variants().to_vec();
     let groups = if arguments.groups.is_empty() { all } else { arguments.groups };

@@ -2,22 +2,23 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cli::demo::plan;
-use tests::{observe::Usage, wait};
+use tests::{observe::Usage, process::Process, wait};
 
 use crate::{
     bulk::{self, Iperf, Way},
     cpu,
     report::{Bar, Report},
-    stage::Stage,
+    stage::{self, Stage},
 };
 
 const GROUP: &str = "memory";
+const REDIS: (Ipv4Addr, u16) = (plan::CACHE.v4, 6379);
 const FLOWS: usize = 10_000;
 const SHORT_FLOWS: usize = 20_000;
 /// What a closed flow leaves is given back within this long: tombstones take 2 s, the gateway's sockets no time.
@@ -27,6 +28,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     let stage = Stage::on_lan()?;
     let service = plan::SPARE.v4.to_string();
     let _server = bulk::serve(&stage, &stage.lab.cluster, &service)?;
+    let _redis = serve(&stage);
     stage.joined(Some("udp"), || {
         let alone = cpu_per_gb(&stage, &service)?;
         let idle = stage.usage()?;
@@ -34,7 +36,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         let flows = open(&stage)?;
         let open = stage.usage()?;
         let beside = cpu_per_gb(&stage, &service)?;
-        let flows = echo_on_each(&stage, flows)?;
+        let flows = ping_on_each(&stage, flows)?;
         drop(flows);
         let per_flow = |now: &Usage, before: &Usage| {
             (now.resident_bytes as f64 - before.resident_bytes as f64) / 1024.0 / FLOWS as f64
@@ -65,43 +67,52 @@ fn cpu_per_gb(stage: &Stage, service: &str) -> Result<f64> {
 fn short_flows(stage: &Stage) -> Result<()> {
     stage.lab.host.run(|| {
         for number in 0..SHORT_FLOWS {
-            echo(&mut connect(number)?)?;
+            let mut stream = connect(stage::echo(number))?;
+            stream.write_all(&[7])?;
+            stream.read_exact(&mut [0]).context("the echo does not answer")?;
         }
         Ok(())
     })
 }
 
+/// Redis is a process of its own, so that its descriptors are not counted against this one's.
+fn serve(stage: &Stage) -> Process {
+    let mut redis = stage.lab.cluster.command("redis-server");
+    let address = plan::CACHE.v4.to_string();
+    redis.args(["--bind", &address, "--port", "6379", "--maxclients", "12000", "--save", "", "--protected-mode", "no"]);
+    let server = stage.lab.spawn("redis", redis.current_dir(stage.lab.directory()));
+    stage.lab.cluster.run(|| wait::until("redis listens", PATIENCE, || TcpStream::connect(REDIS).is_ok()));
+    server
+}
+
 fn open(stage: &Stage) -> Result<Vec<TcpStream>> {
     stage.lab.host.run(|| {
-        (0..FLOWS)
-            .map(|number| {
-                let mut stream = connect(number)?;
-                echo(&mut stream)?;
-                Ok(stream)
-            })
-            .collect()
+        let open = |_| {
+            let mut stream = connect(REDIS.into())?;
+            ping(&mut stream)?;
+            Ok(stream)
+        };
+        (0..FLOWS).map(open).collect()
     })
 }
 
-fn echo_on_each(stage: &Stage, mut flows: Vec<TcpStream>) -> Result<Vec<TcpStream>> {
+fn ping_on_each(stage: &Stage, mut flows: Vec<TcpStream>) -> Result<Vec<TcpStream>> {
     stage.lab.host.run(move || {
-        for stream in &mut flows {
-            echo(stream)?;
-        }
+        flows.iter_mut().try_for_each(ping)?;
         Ok(flows)
     })
 }
 
-/// Spread over the echo services, so that no pair of addresses runs out of ports.
-fn connect(number: usize) -> Result<TcpStream> {
-    let services = [plan::ECHO, plan::PEERS[0], plan::PEERS[1], plan::PEERS[2]];
-    let address = SocketAddr::from((services[number % services.len()].v4, plan::ECHO_PORT));
-    let stream = TcpStream::connect(address).with_context(|| format!("flow {number} to {address}"))?;
+fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     Ok(stream)
 }
 
-fn echo(stream: &mut TcpStream) -> Result<()> {
-    stream.write_all(&[7])?;
-    stream.read_exact(&mut [0]).context("the echo does not answer")
+fn ping(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer).context("redis does not answer")?;
+    ensure!(answer == *b"+PONG\r\n", "redis answers {answer:?}");
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The world that is measured in: joined by adit, or with plain routes as the baseline "direct".
 
-use std::{path::PathBuf, process::Command};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 use cli::demo::{namespace::Namespace, plan};
@@ -40,6 +40,8 @@ impl Stage {
     /// Lets the developer's machine reach the cluster without adit, through the same links.
     fn allow_direct(&self) -> Result<()> {
         self.lab.gateway.set_sysctl("net/ipv4/ip_forward", "1")?;
+        // Short connections leave their ports in TIME-WAIT: with the default range the search for a free one is what is measured.
+        self.lab.host.set_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
         let gateway = plan::UPLINK_GATEWAY.v4;
         shell(&self.lab.host, &format!("ip route add 10.96.0.0/16 via {gateway}"))?;
         let pods_gateway = plan::PODS_GATEWAY.v4;
@@ -66,6 +68,12 @@ impl Stage {
         let gateway = Usage::of(self.gateway.id()).context("the gateway is gone")?;
         Ok((session, gateway))
     }
+}
+
+/// Echo addresses in turn, so that no pair of addresses runs out of ports.
+pub(crate) fn echo(number: usize) -> SocketAddr {
+    let services = [plan::ECHO, plan::PEERS[0], plan::PEERS[1], plan::PEERS[2]];
+    SocketAddr::from((services[number % services.len()].v4, plan::ECHO_PORT))
 }
 
 /// Runs a shell line in a namespace; fails with what it said.
