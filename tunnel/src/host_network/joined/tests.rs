@@ -49,13 +49,15 @@ fn ip(arguments: &str) -> String {
 }
 
 /// Everything that a session could change, one line for each thing. Without the queueing discipline, which a device gets when it is set
-/// up for the first time and keeps.
+/// up for the first time and keeps, and the length of its queue, which goes with the device.
 fn dump() -> Vec<String> {
     let mut lines = Vec::new();
     for what in ["link", "addr", "route show table all", "-6 route show table all", "rule", "-6 rule"] {
         let things: Vec<serde_json::Value> = serde_json::from_str(&ip(&format!("-j {what}"))).unwrap();
         lines.extend(things.into_iter().map(|mut thing| {
-            thing.as_object_mut().unwrap().remove("qdisc");
+            let fields = thing.as_object_mut().unwrap();
+            fields.remove("qdisc");
+            fields.remove("txqlen");
             format!("{what}: {thing}")
         }));
     }
