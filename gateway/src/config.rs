@@ -96,7 +96,8 @@ pub struct Limits {
     /// UDP flows at once; a new one ends the one that has been idle the longest.
     pub udp_flows: usize,
     /// What may wait in this process for one session, bytes: half for what QUIC holds unread, half for DNS messages. The link's send
-    /// window and datagram buffers (40 MiB when all are full) come on top.
+    /// window and datagram buffers (40 MiB when all are full) come on top, and what flows hold between stream and socket: a quarter
+    /// as much, beyond which they go in small steps.
     pub memory_bytes: u32,
     /// How long a dial may take.
     pub dial_timeout: Duration,

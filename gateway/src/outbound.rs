@@ -72,7 +72,7 @@ async fn dial(session: &Session, send: &mut SendStream, to: SocketAddr) -> Resul
 async fn carry(session: &Session, socket: TcpStream, send: SendStream, recv: RecvStream) {
     let metrics = &session.state.metrics;
     let _held = Held::new(&metrics.tcp_flows, &metrics.ended_flows);
-    let ending = splice(socket, send, recv, |moved: Carried| {
+    let ending = splice(socket, send, recv, &session.held, session.over.cancelled(), |moved: Carried| {
         metrics.bytes_to_cluster.inc_by(moved.to_socket);
         metrics.bytes_to_session.inc_by(moved.to_stream);
     })

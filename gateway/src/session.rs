@@ -15,7 +15,9 @@ use std::{
 };
 
 use certs::{PeerIdentity, peer_identity};
-use link::{carrier::Carrier, control::Welcome, error_code::CloseCode, listen::Arrived, version::VERSION};
+use link::{
+    carrier::Carrier, control::Welcome, error_code::CloseCode, listen::Arrived, splice::Budget, version::VERSION,
+};
 use quinn::{Connection, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::time::sleep;
@@ -56,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) echoes: Slots,
     pub(crate) large_answers: Slots,
     pub(crate) udp: UdpFlows,
+    /// What its TCP flows hold between stream and socket.
+    pub(crate) held: Budget,
     /// Every task of the session except its flows.
     pub(crate) tasks: TaskTracker,
     /// The streams' tasks: a drain waits for these.
@@ -152,6 +156,7 @@ impl Session {
             echoes: Slots::new(ECHOES),
             large_answers: Slots::new(LARGE_ANSWERS),
             udp: UdpFlows::new(limits.udp_flows),
+            held: Budget::new(memory / 4),
             tasks: TaskTracker::new(),
             flows: TaskTracker::new(),
             over: state.stop.child_token(),

@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     io::IoSlice,
     pin::pin,
     task::{Context, Poll, ready},
@@ -21,7 +21,11 @@ use tokio::{
     net::TcpStream,
 };
 
+pub use self::budget::Budget;
+use self::budget::Held;
 use crate::error_code::FLOW_RESET;
+
+mod budget;
 
 /// Chunks taken from a stream and given to one `writev`: a chunk is one packet's payload, so 64 make some 90 KiB.
 const CHUNKS: usize = 64;
@@ -31,6 +35,9 @@ const SCRATCH_BYTES: usize = 64 << 10;
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
 }
+
+/// Read at once, from either side, while the session's [`Budget`] is spent: with 32,768 flows that hold as much each way, 128 MiB.
+const SPARING_BYTES: usize = 2 << 10;
 
 /// How a splice ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,28 +59,47 @@ pub struct Carried {
     pub to_stream: u64,
 }
 
-/// Copies until both directions have finished or one is reset. `carried` is kept up to date meanwhile.
-pub async fn splice(socket: TcpStream, send: SendStream, recv: RecvStream, carried: impl Fn(Carried)) -> Ending {
+/// Copies until both directions have finished or one is reset. `carried` is kept up to date meanwhile; what waits between stream and
+/// socket counts in `budget`, which all flows of a session share. `over` resolves when their link is gone: while the socket is full
+/// nothing else may tell.
+pub async fn splice(
+    socket: TcpStream,
+    send: SendStream,
+    recv: RecvStream,
+    budget: &Budget,
+    over: impl Future<Output = ()>,
+    carried: impl Fn(Carried),
+) -> Ending {
     let mut splice = Splice {
         socket,
         send,
         recv,
         unwritten: Vec::new(),
         unsent: Bytes::new(),
+        held: Held::nothing(budget),
         to_socket: Direction::Open,
         to_stream: Direction::Open,
     };
     let ending = {
         let stopped = splice.send.stopped();
-        let mut stopped = pin!(stopped);
+        let mut stopped = pin!(async move {
+            if let Ok(None) = stopped.await {
+                // Our own FIN was acknowledged, which ends nothing.
+                pending::<()>().await;
+            }
+        });
+        let mut over = pin!(over);
         poll_fn(|cx| {
             let mut moved = Carried::default();
             let outcome = splice.poll(cx, &mut moved);
+            splice.held.set(splice.unwritten.iter().map(Bytes::len).sum::<usize>() + splice.unsent.len());
             if moved != Carried::default() {
                 carried(moved);
             }
-            if outcome.is_pending() && splice.to_socket == Direction::Done && stopped.as_mut().poll(cx).is_ready() {
-                // The stream's FIN has gone, so only STOP_SENDING can still tell that its side is gone.
+            if outcome.is_pending()
+                && splice.reads_no_stream()
+                && (stopped.as_mut().poll(cx).is_ready() || over.as_mut().poll(cx).is_ready())
+            {
                 return Poll::Ready(Ending::ResetByStream);
             }
             outcome
@@ -91,7 +117,7 @@ enum Direction {
     Done,
 }
 
-struct Splice {
+struct Splice<'a> {
     socket: TcpStream,
     send: SendStream,
     recv: RecvStream,
@@ -99,11 +125,12 @@ struct Splice {
     unwritten: Vec<Bytes>,
     /// Read from the socket, not taken by the stream yet: empty unless the stream is blocked, then at most the scratch buffer's size.
     unsent: Bytes,
+    held: Held<'a>,
     to_socket: Direction,
     to_stream: Direction,
 }
 
-impl Splice {
+impl Splice<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, moved: &mut Carried) -> Poll<Ending> {
         if self.to_socket != Direction::Done
             && let Poll::Ready(Err(ending)) = self.poll_to_socket(cx, &mut moved.to_socket)
@@ -121,6 +148,11 @@ impl Splice {
         Poll::Pending
     }
 
+    /// Whether nobody reads the stream, so that its end would not be seen there: its FIN has come, or the socket is full.
+    const fn reads_no_stream(&self) -> bool {
+        matches!(self.to_socket, Direction::Done) || !self.unwritten.is_empty()
+    }
+
     fn poll_to_socket(&mut self, cx: &mut Context<'_>, moved: &mut u64) -> Poll<Result<(), Ending>> {
         loop {
             if !self.unwritten.is_empty() {
@@ -132,14 +164,13 @@ impl Splice {
                 self.to_socket = Direction::Done;
                 return Poll::Ready(Ok(()));
             } else {
-                let mut chunks = [const { Bytes::new() }; CHUNKS];
-                let read = pin!(self.recv.read_chunks(&mut chunks)).poll(cx);
+                let read = self.read_stream(cx);
                 if read.is_pending() {
                     // An idle flow holds no buffer.
                     self.unwritten = Vec::new();
                 }
                 match ready!(read) {
-                    Ok(Some(count)) => self.unwritten.extend(chunks.into_iter().take(count)),
+                    Ok(Some(())) => {}
                     Ok(None) => self.to_socket = Direction::Finishing,
                     Err(ReadError::Reset(_) | ReadError::ConnectionLost(_)) => {
                         return Poll::Ready(Err(Ending::ResetByStream));
@@ -150,6 +181,18 @@ impl Splice {
                 }
             }
         }
+    }
+
+    /// Fills `unwritten`; `None` at the stream's end.
+    fn read_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<()>, ReadError>> {
+        if self.held.must_spare() {
+            let chunk = ready!(pin!(self.recv.read_chunk(SPARING_BYTES, true)).poll(cx))?;
+            // Copied, for a piece of a packet keeps the whole of it.
+            return Poll::Ready(Ok(chunk.map(|chunk| self.unwritten.push(Bytes::copy_from_slice(&chunk.bytes)))));
+        }
+        let mut chunks = [const { Bytes::new() }; CHUNKS];
+        let count = ready!(pin!(self.recv.read_chunks(&mut chunks)).poll(cx))?;
+        Poll::Ready(Ok(count.map(|count| self.unwritten.extend(chunks.into_iter().take(count)))))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, moved: &mut u64) -> Poll<Result<(), Ending>> {
@@ -206,8 +249,9 @@ impl Splice {
 
     /// Reads into the thread's scratch buffer and from there into the stream; what the stream does not take is kept.
     fn poll_read(&mut self, cx: &mut Context<'_>, moved: &mut u64) -> Poll<Result<usize, Ending>> {
+        let most = if self.held.must_spare() { SPARING_BYTES } else { SCRATCH_BYTES };
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
+            let mut buffer = ReadBuf::new(&mut scratch[..most]);
             if ready!(pin!(&mut self.socket).poll_read(cx, &mut buffer)).is_err() {
                 return Poll::Ready(Err(Ending::ResetBySocket));
             }
