@@ -21,8 +21,15 @@ use crate::{
 
 /// A handshake takes three round trips; who takes longer than this is not trying.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at once; more are not answered, and a peer tries again.
+/// The session's first packet follows its TCP connection at once; who keeps silent holds a place for no longer than this.
+const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(3);
+/// Handshakes under way at once on each carrier; more are not answered, and a peer tries again. Apart, because whoever can open TCP
+/// connections can fill this without a certificate.
 const MAX_HANDSHAKES: usize = 256;
+/// Bytes that QUIC keeps of one peer, and of all together, until its handshake is taken up, which is at once: some packets, where the
+/// default is 10 and 100 MiB for each endpoint, and a TCP carrier is an endpoint.
+const EARLY_BYTES: u64 = 64 << 10;
+const EARLY_TOTAL_BYTES: u64 = 1 << 20;
 /// With more than this under way, a UDP peer first proves its address.
 const HANDSHAKES_BEFORE_RETRY: usize = 64;
 /// Connections waiting to be accepted; when full, finished handshakes wait, and with them their permits.
@@ -70,7 +77,8 @@ struct Accepting {
     crypto: Arc<QuicServerConfig>,
     reset_key: Arc<hmac::Key>,
     arrivals: mpsc::Sender<Arrived>,
-    handshakes: Arc<Semaphore>,
+    udp_handshakes: Arc<Semaphore>,
+    tcp_handshakes: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -95,7 +103,8 @@ impl Listener {
             crypto,
             reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_secret)),
             arrivals: sender,
-            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            udp_handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            tcp_handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -133,7 +142,12 @@ impl Listener {
 impl Accepting {
     fn endpoint(&self, carrier: Carrier, socket: Arc<dyn quinn::AsyncUdpSocket>) -> io::Result<Endpoint> {
         let mut server = ServerConfig::with_crypto(Arc::clone(&self.crypto) as _);
-        server.transport_config(transport_config(carrier));
+        server
+            .transport_config(transport_config(carrier))
+            // One connection is all that a TCP carrier is for.
+            .max_incoming(if carrier == Carrier::Tcp { 1 } else { MAX_HANDSHAKES })
+            .incoming_buffer_size(EARLY_BYTES)
+            .incoming_buffer_size_total(EARLY_TOTAL_BYTES);
         let mut config = endpoint_config(carrier);
         config.reset_key(Arc::clone(&self.reset_key) as _);
         Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
@@ -146,12 +160,12 @@ impl Accepting {
                 () = self.stop.cancelled() => None,
             };
             let Some(incoming) = incoming else { return };
-            let under_way = MAX_HANDSHAKES - self.handshakes.available_permits();
+            let under_way = MAX_HANDSHAKES - self.udp_handshakes.available_permits();
             if under_way >= HANDSHAKES_BEFORE_RETRY && incoming.may_retry() {
                 let _ = incoming.retry();
                 continue;
             }
-            match Arc::clone(&self.handshakes).try_acquire_owned() {
+            match Arc::clone(&self.udp_handshakes).try_acquire_owned() {
                 Ok(permit) => {
                     self.tasks.spawn(self.clone().handshake(Carrier::Udp, incoming, permit));
                 }
@@ -168,7 +182,7 @@ impl Accepting {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    if let Ok(permit) = Arc::clone(&self.handshakes).try_acquire_owned() {
+                    if let Ok(permit) = Arc::clone(&self.tcp_handshakes).try_acquire_owned() {
                         self.tasks.spawn(self.clone().serve_tcp(stream, permit));
                     }
                 }
@@ -186,7 +200,7 @@ impl Accepting {
         let Ok(endpoint) = TcpCarrier::new(stream).and_then(|carrier| self.endpoint(Carrier::Tcp, carrier)) else {
             return;
         };
-        if let Ok(Some(incoming)) = timeout(HANDSHAKE_TIMEOUT, endpoint.accept()).await {
+        if let Ok(Some(incoming)) = timeout(FIRST_PACKET_TIMEOUT, endpoint.accept()).await {
             self.handshake(Carrier::Tcp, incoming, permit).await;
         }
     }
@@ -204,5 +218,33 @@ impl Accepting {
             Err(_) => tracing::debug!(%peer, %carrier, "handshake took too long"),
         }
         drop(permit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        carrier::CarrierChoice,
+        dial::Dialer,
+        testing::{SERVER_NAME, tls},
+    };
+
+    #[tokio::test]
+    async fn tcp_peers_that_keep_silent_do_not_keep_udp_out() {
+        let (client, server) = tls();
+        let tasks = TaskTracker::new();
+        let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), server, &[7; 64], &tasks).await.unwrap();
+        let gateway = listener.local_addr();
+        let mut silent = Vec::new();
+        for _ in 0..MAX_HANDSHAKES {
+            silent.push(TcpStream::connect(gateway).await.unwrap());
+        }
+        let dialer =
+            Dialer { gateway, tls: client, server_name: SERVER_NAME, mark: None, choice: CarrierChoice::Udp, tasks };
+        let link = dialer.dial().await.unwrap();
+        assert_eq!(link.carrier, Carrier::Udp);
+        assert_eq!(listener.accept().await.unwrap().carrier, Carrier::Udp);
+        drop(silent);
     }
 }
