@@ -70,6 +70,12 @@ impl LinkWatch {
         timeout(PATIENCE, there).await.ok()?.ok()?.clone()
     }
 
+    /// A watch without a link, and without anybody who makes one.
+    #[cfg(test)]
+    pub(crate) fn without_link() -> Self {
+        Self(watch::channel(None).1)
+    }
+
     /// Resolves when the link changes; `Err` when the session ends.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::{
 use netstack::{flow::FlowKey, udp};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 
 use super::{LinkDns, Outbound};
@@ -40,6 +40,21 @@ pub struct Names {
     connections: Arc<Semaphore>,
 }
 
+/// As many connections to the resolver are open as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+/// Who takes a TCP connection.
+#[derive(Debug)]
+enum Taker {
+    /// Its address is no captured nameserver's.
+    Gateway,
+    /// The resolver, with a place among its connections.
+    Resolver(OwnedSemaphorePermit),
+    /// The resolver has all the connections it may have; the gateway must not see what it is asked.
+    Nobody,
+}
+
 impl Names {
     /// Answers for `nameservers`.
     pub fn new(resolver: Arc<SessionResolver>, nameservers: Vec<SocketAddr>) -> Self {
@@ -49,6 +64,16 @@ impl Names {
             // Both sides of the resolver have as many; it answers what is above them with an error itself.
             queries: Arc::new(Semaphore::new(2 * MAX_UNDER_WAY)),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        }
+    }
+
+    /// Answers for these nameservers as well: before rules lead their queries here, or such a query would go to the gateway.
+    pub fn expect(&self, nameservers: &[SocketAddr]) {
+        let mut known = self.nameservers.borrow_mut();
+        for nameserver in nameservers {
+            if !known.contains(nameserver) {
+                known.push(*nameserver);
+            }
         }
     }
 
@@ -66,12 +91,24 @@ impl Names {
         self.resolver.counters()
     }
 
-    /// The far end for a TCP flow to a nameserver; `None` for every other flow.
-    pub(super) fn accept(&self, key: FlowKey, outbound: &Rc<Outbound>) -> Option<Local> {
-        if !self.is_nameserver(key.cluster.0) {
-            return None;
+    /// Who takes a TCP connection to this address.
+    fn taker(&self, address: SocketAddr) -> Taker {
+        if !self.is_nameserver(address) {
+            return Taker::Gateway;
         }
-        let slot = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        Arc::clone(&self.connections).try_acquire_owned().map_or(Taker::Nobody, Taker::Resolver)
+    }
+
+    /// The far end for a TCP flow to a nameserver; `None` for every other flow.
+    ///
+    /// # Errors
+    /// Too many are open; the program's kernel sends its SYN again.
+    pub(super) fn accept(&self, key: FlowKey, outbound: &Rc<Outbound>) -> Result<Option<Local>, TooMany> {
+        let slot = match self.taker(key.cluster.0) {
+            Taker::Gateway => return Ok(None),
+            Taker::Nobody => return Err(TooMany),
+            Taker::Resolver(slot) => slot,
+        };
         let (near, far) = duplex(LOCAL_BYTES);
         let arrived = Arrived { nameserver: key.cluster.0, transport: Transport::Tcp };
         let resolver = Arc::clone(&self.resolver);
@@ -85,7 +122,7 @@ impl Names {
             }
             drop(slot);
         });
-        Some(Local { near })
+        Ok(Some(Local { near }))
     }
 }
 
@@ -133,5 +170,41 @@ impl Local {
     pub(super) fn finish(&mut self) {
         // A duplex is shut down at once; it has no peer to wait for.
         let _ = Pin::new(&mut self.near).poll_shutdown(&mut Context::from_waker(std::task::Waker::noop()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dns::{NamesOptions, Resolver},
+        gateway_link::LinkWatch,
+    };
+
+    fn names(nameserver: SocketAddr) -> Names {
+        let options = NamesOptions { domain: "cluster.local".to_owned(), ..NamesOptions::default() };
+        let table = NameTable::new(&options).unwrap();
+        let resolver = Resolver::new(table, LinkDns(LinkWatch::without_link()), MarkedSockets::new(None));
+        Names::new(Arc::new(resolver), vec![nameserver])
+    }
+
+    #[tokio::test]
+    async fn a_nameservers_connection_above_the_limit_is_not_dialed_by_the_gateway() {
+        let nameserver = "192.0.2.1:53".parse().unwrap();
+        let names = names(nameserver);
+        let held: Vec<_> = (0..MAX_CONNECTIONS).map(|_| names.taker(nameserver)).collect();
+        assert!(held.iter().all(|taker| matches!(taker, Taker::Resolver(_))));
+        assert!(matches!(names.taker(nameserver), Taker::Nobody));
+        assert!(matches!(names.taker("192.0.2.1:853".parse().unwrap()), Taker::Gateway));
+        drop(held);
+        assert!(matches!(names.taker(nameserver), Taker::Resolver(_)));
+    }
+
+    #[tokio::test]
+    async fn nameservers_to_come_are_answered_for_beside_those_that_are_there() {
+        let (before, after) = ("192.0.2.1:53".parse().unwrap(), "192.0.2.2:53".parse().unwrap());
+        let names = names(before);
+        names.expect(&[before, after]);
+        assert!(names.is_nameserver(before) && names.is_nameserver(after));
     }
 }

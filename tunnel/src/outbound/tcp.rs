@@ -31,7 +31,10 @@ use netstack::{
 };
 use quinn::{RecvStream, SendStream};
 
-use super::{Entry, Outbound, names::Local};
+use super::{
+    Entry, Outbound,
+    names::{Local, TooMany},
+};
 use crate::device::MTU;
 
 /// One TCP flow. The table, the reader and its task share it; one thread, so nobody waits.
@@ -254,8 +257,10 @@ impl TcpEntry {
 
 /// Dials; `None` when the flow ended meanwhile.
 async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<Stream, DialOutcome>> {
-    if let Some(local) = outbound.names.accept(entry.key, outbound) {
-        return Some(Ok(Stream::Local(local)));
+    match outbound.names.accept(entry.key, outbound) {
+        Ok(Some(local)) => return Some(Ok(Stream::Local(local))),
+        Ok(None) => {}
+        Err(TooMany) => return Some(Err(DialOutcome::Busy)),
     }
     let mut dial = Box::pin(dial(entry.key, outbound));
     poll_fn(|cx| {

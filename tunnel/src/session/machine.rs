@@ -113,6 +113,7 @@ impl Machine {
     ) -> Result<(), SessionError> {
         let plan = self.plan(welcomed).await?;
         let table = NameTable::new(&plan.names).map_err(PlanError::from)?;
+        names.expect(&nameservers(&plan));
         joined.update(&plan).await?;
         names.replace(table, nameservers(&plan));
         self.publish(&plan, device);
