@@ -6,6 +6,8 @@
 //!
 //! Flows belong to a link: when it ends they are reset, and new ones go on the next. Before: [`crate::session`]; after: [`link::dial`].
 
+mod flapping;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use certs::{Identity, SERVER_NAME, Side};
@@ -24,6 +26,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::flapping::Flapping;
 use crate::{
     control::status::{SessionStatus, State},
     session_options::{GatewayAddress, SessionError},
@@ -139,7 +142,9 @@ impl GatewayLink {
 
     /// Keeps a link up until `stop`: waits for the end of this one, and makes another.
     pub async fn keep(self, mut welcomed: Welcomed, stop: CancellationToken) {
+        let mut flapping = Flapping::default();
         loop {
+            let up_since = Instant::now();
             let reason = tokio::select! {
                 reason = welcomed.link.connection.closed() => reason,
                 () = stop.cancelled() => {
@@ -150,8 +155,9 @@ impl GatewayLink {
             tracing::info!(%reason, "the link ended");
             self.current.send_replace(None);
             self.status.enter(State::Reconnecting, Some(reason.to_string()));
+            let pause = flapping.pause_after(up_since.elapsed());
             let next = tokio::select! {
-                next = self.reconnect() => next,
+                next = async { sleep(pause).await; self.reconnect().await } => next,
                 () = stop.cancelled() => return,
             };
             self.status.update(|summary| summary.link.reconnects += 1);
