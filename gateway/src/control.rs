@@ -8,6 +8,7 @@ use link::{
     control::{ControlError, ToGateway, ToSession, Welcome, read_message, write_message},
     error_code::CloseCode,
     header::StreamHeader,
+    printable::printable,
     version::{Incompatible, VERSION, Version, negotiate},
 };
 use quinn::{Connection, RecvStream, SendStream};
@@ -19,6 +20,9 @@ use crate::streams::read_header;
 
 /// The greeting must be over by then; it takes one round trip.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Of a session's own version, for the log.
+const PROGRAM_CHARS: usize = 64;
 
 /// The control stream of a session that said hello.
 pub(crate) struct Control {
@@ -80,7 +84,7 @@ async fn exchange(connection: &Connection, welcome: impl FnOnce() -> Welcome) ->
     }
     let version = match read_message(&mut recv).await {
         Ok(ToGateway::Hello { version, program }) => {
-            tracing::debug!(%version, program = printable(&program), "hello");
+            tracing::debug!(%version, program = printable(&program, PROGRAM_CHARS), "hello");
             version
         }
         Ok(ToGateway::Ping { .. } | ToGateway::Unknown) => {
@@ -97,11 +101,6 @@ async fn exchange(connection: &Connection, welcome: impl FnOnce() -> Welcome) ->
 /// A stream that broke because its connection is gone is nobody's mistake.
 fn left_or(connection: &Connection, problem: &'static str) -> Refusal {
     if connection.close_reason().is_some() { Refusal::Left } else { Refusal::Protocol(problem) }
-}
-
-/// The peer's text, safe for a log: short, and nothing that a terminal acts upon.
-fn printable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(64).collect()
 }
 
 /// Answers what the session says, and tells it once when the gateway drains. How the session ends: it finished the stream or is

@@ -17,6 +17,7 @@ use link::{
     dial::{DialError, Dialer, Link},
     error_code::CloseCode,
     header::StreamHeader,
+    printable::printable,
     version::{self, VERSION},
 };
 use quinn::{ConnectionError, RecvStream, SendStream, TransportErrorCode};
@@ -44,6 +45,9 @@ const OUTAGE_LONG: Duration = Duration::from_secs(120);
 const BACKOFF_LONG: Duration = Duration::from_secs(5);
 /// A new flow waits this long for a link that is being made: longer than the restart of a gateway's process.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Characters of a gateway's words that a person is shown.
+const WORDS_CHARS: usize = 256;
 
 /// A link that has said hello and was welcomed.
 #[derive(Debug, Clone)]
@@ -154,7 +158,7 @@ impl GatewayLink {
             };
             tracing::info!(%reason, "the link ended");
             self.current.send_replace(None);
-            self.status.enter(State::Reconnecting, Some(reason.to_string()));
+            self.status.enter(State::Reconnecting, Some(printable(&reason.to_string(), WORDS_CHARS)));
             let pause = flapping.pause_after(up_since.elapsed());
             let next = tokio::select! {
                 next = async { sleep(pause).await; self.reconnect().await } => next,
@@ -199,7 +203,10 @@ impl GatewayLink {
         };
         let link = dialer.dial().await.map_err(|error| self.explain_dial(error))?;
         match timeout(WELCOME_TIMEOUT, say_hello(&link)).await {
-            Ok(Ok((welcome, send, recv))) => {
+            Ok(Ok((mut welcome, send, recv))) => {
+                for words in [&mut welcome.identity, &mut welcome.program] {
+                    *words = printable(words, WORDS_CHARS);
+                }
                 version::negotiate(VERSION, welcome.version)?;
                 self.tasks.spawn(hold_control(link.connection.clone(), send, recv));
                 Ok(Welcomed { link, welcome: Arc::new(welcome), gateway })
@@ -230,11 +237,11 @@ impl GatewayLink {
     }
 
     fn unreachable(&self, reason: String) -> SessionError {
-        SessionError::Unreachable { gateway: self.gateway.clone(), reason }
+        SessionError::Unreachable { gateway: self.gateway.clone(), reason: printable(&reason, WORDS_CHARS) }
     }
 
     fn foreign(&self, reason: String) -> SessionError {
-        SessionError::Foreign { gateway: self.gateway.clone(), reason }
+        SessionError::Foreign { gateway: self.gateway.clone(), reason: printable(&reason, WORDS_CHARS) }
     }
 
     fn explain_dial(&self, error: DialError) -> SessionError {
@@ -254,7 +261,7 @@ impl GatewayLink {
     fn explain_close(&self, reason: &ConnectionError) -> SessionError {
         match reason {
             ConnectionError::ApplicationClosed(close) => {
-                let words = String::from_utf8_lossy(&close.reason).into_owned();
+                let words = printable(&String::from_utf8_lossy(&close.reason), WORDS_CHARS);
                 match CloseCode::from_wire(close.error_code) {
                     Some(CloseCode::Version) => SessionError::Version { gateway: self.gateway.clone(), reason: words },
                     Some(CloseCode::Forbidden | CloseCode::Expired) => {
@@ -280,7 +287,7 @@ impl GatewayLink {
         match (alert.and_then(|alert| certs::explain_alert(alert, by)), by) {
             (Some(words), Side::Gateway) => SessionError::Refused { gateway, reason: words.to_owned() },
             (Some(words), Side::Session) => SessionError::Foreign { gateway, reason: words.to_owned() },
-            (None, _) => SessionError::Foreign { gateway, reason: reason.to_string() },
+            (None, _) => self.foreign(reason.to_string()),
         }
     }
 }

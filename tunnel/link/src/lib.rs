@@ -5,6 +5,7 @@
 //! - [`header`]: the first bytes of every other stream, and the dial's outcome.
 //! - [`datagram`]: UDP payloads and echoes, in QUIC datagrams or, when too large, alone on a unidirectional stream.
 //! - [`prefix`]: ranges of addresses.
+//! - [`mod@printable`]: the other side's words, made safe to show.
 //! - [`error_code`]: the QUIC application codes of closes, resets and stops.
 //! - [`carrier`]: how QUIC packets cross the network (`udp`, `tcp`).
 //! - [`dial`], [`listen`]: how a link starts, on the session's and the gateway's side.
@@ -21,6 +22,7 @@ pub mod error_code;
 pub mod header;
 pub mod listen;
 pub mod prefix;
+pub mod printable;
 pub mod splice;
 #[cfg(test)]
 mod testing;

@@ -30,7 +30,7 @@
 
 use std::net::IpAddr;
 
-use link::prefix::Prefix;
+use link::{prefix::Prefix, printable::printable};
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
@@ -100,6 +100,9 @@ struct Cluster {
     namespaces: FxHashMap<Box<[u8]>, bool>,
 }
 
+/// The longest name, as text: of what cannot be used so much is shown.
+const NAME_CHARS: usize = 253;
+
 /// The internet's top-level domains in ASCII, after the Public Suffix List of February 2023. One that is missing costs nothing until a
 /// namespace is called like it.
 const TOP_LEVEL: &str = include_str!("top_level.txt");
@@ -114,7 +117,7 @@ impl Names {
         if options.domain.is_empty() {
             return Ok(Self { cluster: None, routes: options.routes.clone(), strays: Vec::new() });
         }
-        let domain_error = || NamesError::Domain(options.domain.clone());
+        let domain_error = || NamesError::Domain(printable(&options.domain, NAME_CHARS));
         let domain = Name::from_text(&options.domain).ok_or_else(domain_error)?;
         if ["arpa", "localhost", "com", "net", "org"].iter().any(|taken| options.domain.eq_ignore_ascii_case(taken)) {
             return Err(domain_error());
@@ -125,7 +128,11 @@ impl Names {
             let label = text.to_ascii_lowercase();
             let top_level = TOP_LEVEL.split_ascii_whitespace().any(|domain| domain == label);
             let label = label.into_bytes().into_boxed_slice();
-            if is_namespace(&label) { Ok((label, top_level)) } else { Err(NamesError::Namespace(text.clone())) }
+            if is_namespace(&label) {
+                Ok((label, top_level))
+            } else {
+                Err(NamesError::Namespace(printable(text, NAME_CHARS)))
+            }
         };
         let mut namespaces = options.namespaces.iter().map(namespace).collect::<Result<FxHashMap<_, _>, _>>()?;
         let default_services = match &options.default_namespace {
@@ -369,5 +376,7 @@ mod tests {
         }
         let options = NamesOptions { domain: "k8s".into(), namespaces: vec!["a.b".into()], ..NamesOptions::default() };
         assert_eq!(Names::new(&options).unwrap_err(), NamesError::Namespace("a.b".into()));
+        let options = NamesOptions { domain: "\x1b[2J..".into(), ..NamesOptions::default() };
+        assert_eq!(Names::new(&options).unwrap_err(), NamesError::Domain("[2J..".into()));
     }
 }
