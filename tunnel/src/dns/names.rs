@@ -119,7 +119,8 @@ impl Names {
         }
         let domain_error = || NamesError::Domain(printable(&options.domain, NAME_CHARS));
         let domain = Name::from_text(&options.domain).ok_or_else(domain_error)?;
-        if ["arpa", "localhost", "com", "net", "org"].iter().any(|taken| options.domain.eq_ignore_ascii_case(taken)) {
+        let mut taken = TOP_LEVEL.split_ascii_whitespace().chain(["arpa", "localhost"]);
+        if taken.any(|taken| options.domain.eq_ignore_ascii_case(taken)) {
             return Err(domain_error());
         }
         let svc = Name::from_text("svc").expect("svc is a name");
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_the_gateway_calls_its_domain_is_checked() {
-        for domain in [".", "..", "com", "a..b", "arpa", &"x".repeat(64)] {
+        for domain in [".", "..", "com", "io", "a..b", "arpa", &"x".repeat(64)] {
             let options = NamesOptions { domain: domain.into(), ..NamesOptions::default() };
             let error = Names::new(&options).unwrap_err();
             assert!(error.to_string().contains(&format!("'{domain}'")), "{error}");
