@@ -43,7 +43,8 @@ impl Stage {
         // Short connections leave their ports in TIME-WAIT: with the default range the search for a free one is what is measured.
         self.lab.host.set_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
         let gateway = plan::UPLINK_GATEWAY.v4;
-        shell(&self.lab.host, &format!("ip route add 10.96.0.0/16 via {gateway}"))?;
+        let routes = "ip route add 10.96.0.0/16 via $0; ip route add 10.244.0.0/16 via $0";
+        shell(&self.lab.host, &routes.replace("$0", &gateway.to_string()))?;
         let pods_gateway = plan::PODS_GATEWAY.v4;
         shell(&self.lab.cluster, &format!("ip route add 198.51.100.0/24 via {pods_gateway}"))?;
         Ok(())
