@@ -9,7 +9,7 @@ use tests::{
     observe::{NetworkState, Usage, is_alive},
     process, wait,
 };
-use tunnel::control::status::State;
+use tunnel::control::status::{State, unix_now};
 
 fn names_of_the_cluster_resolve(lab: &Lab) -> bool {
     let output = process::output(lab.host.command("dig").args(["+short", "+time=1", "+tries=1", "web.shop"]));
@@ -33,6 +33,7 @@ fn connect_returns_when_traffic_flows_and_quit_leaves_nothing() {
     let status = lab.status();
     assert_eq!(status.summary.state, State::Connected);
     assert_eq!(status.summary.link.identity, "alice");
+    assert!(status.summary.link.identity_ends_unix.is_some_and(|ends| ends > unix_now()));
     assert_eq!(status.summary.dns.domain, plan::CLUSTER_DOMAIN);
     assert_eq!(status.summary.network.routes.len(), plan::CLUSTER_ROUTES.len());
     assert!(status.flows.tcp_total >= 1);

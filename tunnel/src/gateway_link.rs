@@ -8,7 +8,12 @@
 
 mod flapping;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use certs::{Identity, SERVER_NAME, Side};
 use link::{
@@ -118,6 +123,8 @@ impl GatewayLink {
         status: Arc<SessionStatus>,
     ) -> Result<Self, certs::TlsError> {
         let tls = Arc::new(certs::client_config(identity, &[version::ALPN])?);
+        let ends = identity.not_after().duration_since(UNIX_EPOCH).ok();
+        status.update(|summary| summary.link.identity_ends_unix = ends.map(|ends| ends.as_secs()));
         Ok(Self { gateway, tls, mark, choice, tasks, status, current: watch::Sender::new(None) })
     }
 

@@ -20,7 +20,7 @@ pub enum CloseCode {
     Expired = 5,
     /// The gateway is at its limit of sessions.
     Busy = 6,
-    /// The same identity's newer link took over, or the other carrier won the race.
+    /// The other carrier won the race.
     Replaced = 7,
 }
 
