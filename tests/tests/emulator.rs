@@ -120,7 +120,8 @@ fn a_blackout_passes_nothing_and_ends() {
     assert!(!arrives(&mut buffer));
     lab.link().blackout(false);
     assert!(arrives(&mut buffer));
-    assert_eq!(lab.link().forward_counters().blacked_out, 1);
+    // The kernel has its own IPv6 announcements to make meanwhile.
+    assert!(lab.link().forward_counters().blacked_out >= 1);
 }
 
 #[test]

@@ -3,7 +3,13 @@
 //! One [`Wiring`] speaks to the kernel of one namespace, whatever thread uses it. No `ip` program is needed.
 //! Next in the flow: [`super::world`].
 
-use std::{io, net::IpAddr, os::fd::AsRawFd};
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::AsRawFd,
+    thread,
+    time::{Duration, Instant},
+};
 
 use link::prefix::Prefix;
 use nix::net::if_::if_nametoindex;
@@ -19,6 +25,14 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use super::namespace::Namespace;
+
+/// A work item of the kernel takes microseconds; where many namespaces are made and removed at once, up to seconds. On a link without a
+/// carrier it never comes, and whoever made such a link does not count on it.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks.
+const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
+/// `RTF_LOCAL` of linux/ipv6_route.h.
+const RTF_LOCAL: u32 = 0x8000_0000;
 
 /// A link, an address or a route could not be made.
 #[derive(Debug, Error)]
@@ -109,7 +123,7 @@ impl<'a> Wiring<'a> {
         self.ask(|| format!("set the queue of {name} to {packets}"), request)
     }
 
-    /// Gives a link an address; usable at once, without duplicate address detection.
+    /// Gives a link an address; usable when this returns, without duplicate address detection. The link is up, at its other end too.
     pub fn add_address(&self, name: &str, address: IpAddr, prefix_len: u8) -> Result<(), WiringError> {
         let step = || format!("add {address}/{prefix_len} to {name}");
         let index = self.namespace.run(|| if_nametoindex(name));
@@ -118,7 +132,21 @@ impl<'a> Wiring<'a> {
         if address.is_ipv6() {
             request.message_mut().header.flags = AddressHeaderFlags::Nodad;
         }
-        self.ask(step, request.execute())
+        self.ask(step, request.execute())?;
+        if let IpAddr::V6(v6) = address {
+            self.await_delivery(v6);
+        }
+        Ok(())
+    }
+
+    /// The kernel adds an IPv6 address's local route, and answers for it, in a work item: until then packets to it are lost.
+    fn await_delivery(&self, address: Ipv6Addr) {
+        let deadline = Instant::now() + DELIVERY_PATIENCE;
+        self.namespace.run(|| {
+            while Instant::now() < deadline && !is_delivered(address) {
+                thread::sleep(DELIVERY_PAUSE);
+            }
+        });
     }
 
     /// Adds a route to the main table.
@@ -138,6 +166,18 @@ impl<'a> Wiring<'a> {
     fn failed(&self, step: String, source: WiringCause) -> WiringError {
         WiringError { namespace: self.namespace.name().to_owned(), step, source }
     }
+}
+
+/// Whether the calling thread's namespace has a local route to exactly this address.
+fn is_delivered(address: Ipv6Addr) -> bool {
+    // Ten columns: destination, its length, ..., flags, device. Reading it waits for no lock that others hold for long.
+    let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
+    let wanted = format!("{:032x} 80 ", address.to_bits());
+    let is_local = |line: &str| {
+        let flags = line.split_whitespace().nth(8).and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & RTF_LOCAL != 0)
+    };
+    routes.lines().any(|line| line.starts_with(&wanted) && is_local(line))
 }
 
 fn route_message(to: Prefix, route: Route) -> RouteMessage {

@@ -132,10 +132,12 @@ impl World {
 }
 
 fn finish_uplink(host: &Namespace, gateway: &Namespace) -> Result<(), WorldError> {
-    for (end, addresses) in [(host, plan::UPLINK_HOST), (gateway, plan::UPLINK_GATEWAY)] {
-        let wiring = Wiring::open(end)?;
+    let ends = [(Wiring::open(host)?, plan::UPLINK_HOST), (Wiring::open(gateway)?, plan::UPLINK_GATEWAY)];
+    for (wiring, _) in &ends {
         wiring.set_up(UPLINK)?;
-        add_addresses(&wiring, UPLINK, addresses)?;
+    }
+    for (wiring, addresses) in &ends {
+        add_addresses(wiring, UPLINK, *addresses)?;
     }
     Ok(())
 }

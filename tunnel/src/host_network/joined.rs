@@ -87,7 +87,13 @@ impl Joined {
 
     async fn take_steps(&mut self, plan: &Plan) -> Result<(), HostError> {
         self.network.prepare_device(self.device).await?;
-        self.take_all(&steps(plan, self.device)).await
+        self.take_all(&steps(plan, self.device)).await?;
+        for address in
+            plan.addresses.iter().map(Prefix::address).filter(|address| address.is_ipv6() && !self.without_v6)
+        {
+            self.network.await_delivery(address).await?;
+        }
+        Ok(())
     }
 
     /// Goes over to another plan for the same device, and leaves what both have untouched: flows and lookups go on meanwhile.

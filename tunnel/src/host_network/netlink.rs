@@ -3,7 +3,7 @@
 //! Owns the socket and the wording of its errors, no decision. The kernel answers a second dump on a socket by EBUSY while the first is
 //! under way, so all requests take turns. Before: `joined`, `observe`, `slot`; after: the kernel.
 
-use std::{io, net::IpAddr, pin::pin};
+use std::{io, net::IpAddr, pin::pin, time::Duration};
 
 use futures_util::{Stream, TryStreamExt};
 use link::prefix::Prefix;
@@ -11,12 +11,16 @@ use netlink_packet_route::{
     AddressFamily, IpProtocol,
     address::{AddressAttribute, AddressFlags, AddressMessage},
     link::{AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, LinkAttribute, LinkMessage},
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType},
     rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange},
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{Instant, sleep},
+};
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
 use super::{
     error::{Action, HostError},
@@ -27,6 +31,13 @@ use crate::dns::Transport;
 
 /// Packets that may wait in the device for the session: smoltcp's retransmission takes a second, so none may be dropped there.
 const TX_QUEUE_PACKETS: u32 = 10_000;
+
+/// A work item of the kernel takes microseconds, on a machine that makes and removes many namespaces a second up to a second. On a device
+/// that nobody reads it never comes, and a session works without it.
+const DELIVERY_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Between two looks.
+const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
 
 /// `rp_filter` = loose: an answer comes in by the device although the main table knows another way back to the nameserver.
 const LOOSE: i32 = 2;
@@ -105,6 +116,20 @@ impl Network {
         request.execute().await.map_err(|error| refused(Action::AddAddress(address), error))
     }
 
+    /// Waits until what arrives for an IPv6 address of ours is delivered, which is not yet so when the kernel has taken the address: it
+    /// adds the local route in a work item, and drops until then. Without this the first answer could be lost, for a second.
+    pub(super) async fn await_delivery(&self, address: IpAddr) -> Result<(), HostError> {
+        let deadline = Instant::now() + DELIVERY_PATIENCE;
+        while !self.routes().await?.iter().any(|route| delivers(route, address)) {
+            if Instant::now() > deadline {
+                debug!(%address, "no local route yet");
+                break;
+            }
+            sleep(DELIVERY_PAUSE).await;
+        }
+        Ok(())
+    }
+
     pub(super) async fn remove_address(&self, device: u32, address: Prefix) -> Result<(), HostError> {
         let handle = self.turn().await;
         let mut message = AddressMessage::default();
@@ -180,6 +205,16 @@ async fn list<T>(
     pin!(stream).try_collect().await.map_err(|error| refused(Action::List(what), error))
 }
 
+/// Whether `route` leads to this machine itself, for this one address.
+fn delivers(route: &RouteMessage, address: IpAddr) -> bool {
+    let wanted = match address {
+        IpAddr::V4(v4) => RouteAddress::Inet(v4),
+        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+    };
+    let is_wanted = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Destination(to) if *to == wanted);
+    route.header.kind == RouteType::Local && route.attributes.iter().any(is_wanted)
+}
+
 fn refused(action: Action, error: rtnetlink::Error) -> HostError {
     if let rtnetlink::Error::NetlinkError(message) = &error {
         return HostError::of(action, message.to_io());
@@ -199,7 +234,7 @@ fn route_message(route: Route) -> RouteMessage {
     message.header.address_family = family(route.prefix.address());
     message.header.destination_prefix_length = route.prefix.bits();
     message.header.protocol = RouteProtocol::Other(PROTOCOL);
-    message.header.kind = netlink_packet_route::route::RouteType::Unicast;
+    message.header.kind = RouteType::Unicast;
     message.header.scope = netlink_packet_route::route::RouteScope::Link;
     let address = |address: IpAddr| match address {
         IpAddr::V4(v4) => RouteAddress::Inet(v4),
