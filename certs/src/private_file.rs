@@ -62,7 +62,9 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Priv
 
 /// Reads a file that only its owner may read.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
-    let file = File::open(path).map_err(|source| {
+    // A pipe without a writer would be waited for; it is told apart below.
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = opened.map_err(|source| {
         let is_missing = source.kind() == io::ErrorKind::NotFound;
         if is_missing { PrivateFileError::Missing(path.to_owned()) } else { io_error("read", path)(source) }
     })?;
@@ -177,6 +179,14 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let error = open_directory(dir.path()).unwrap_err().to_string();
         assert!(error.contains("(mode 0777): run 'chmod 700 "), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_without_waiting_for_its_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(matches!(read(&path), Err(PrivateFileError::NotAFile(_))));
     }
 
     #[test]

@@ -92,6 +92,26 @@ fn a_killed_gateway_resets_open_flows_and_is_found_again() {
 }
 
 #[test]
+fn a_killed_gateway_resets_a_flow_whose_program_does_not_read() {
+    let lab = Lab::new();
+    let gateway = lab.start_gateway();
+    lab.connect();
+    let mut stream = dial(&lab.host, plan::WEB.v4.into(), plan::HTTP_PORT).expect("a connection");
+    stream.write_all(b"GET /bytes/1000000000 HTTP/1.1\r\nhost: web\r\n\r\n").expect("a request");
+    let arrived = || lab.status().traffic.bytes_from_cluster;
+    let mut before = arrived();
+    wait::until("nothing more fits anywhere", PATIENCE, || {
+        thread::sleep(Duration::from_millis(200));
+        let now = arrived();
+        std::mem::replace(&mut before, now) == now && now > 0
+    });
+    gateway.kill();
+    let error =
+        wait::until_some("the flow is reset", Duration::from_secs(8), || stream.take_error().expect("a socket"));
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+}
+
+#[test]
 fn a_gateway_that_ends_in_order_lets_open_flows_finish() {
     let lab = Lab::new();
     let mut gateway = lab.start_gateway();

@@ -10,9 +10,10 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     ops::ControlFlow,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use link::{
@@ -30,12 +31,16 @@ use netstack::{
     tcp_reply,
 };
 use quinn::{RecvStream, SendStream};
+use tokio::time::timeout;
 
 use super::{
     Entry, Outbound,
     names::{Local, TooMany},
 };
 use crate::device::MTU;
+
+/// Linux gives a SYN up after 127 s (`tcp_syn_retries` 6); a gateway that says nothing for longer must not keep the place of a flow.
+const DIAL_PATIENCE: Duration = Duration::from_secs(130);
 
 /// One TCP flow. The table, the reader and its task share it; one thread, so nobody waits.
 pub(super) struct TcpEntry {
@@ -152,6 +157,13 @@ impl TcpEntry {
         let mut flow = self.flow.borrow_mut();
         flow.due = None;
         flow.pump_and_wake(outbound, self.key, now);
+        // While the program does not read, nothing reads the stream, and so nothing would tell that its side is gone. smoltcp asks
+        // for a timer about once a second then.
+        if !flow.over && !flow.tcp.can_send() && flow.stream.is_gone() {
+            flow.tcp.reset();
+            flow.egress(outbound, self.key, now);
+            flow.end();
+        }
     }
 
     /// Resets both ends.
@@ -262,7 +274,7 @@ async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<S
         Ok(None) => {}
         Err(TooMany) => return Some(Err(DialOutcome::Busy)),
     }
-    let mut dial = Box::pin(dial(entry.key, outbound));
+    let mut dial = Box::pin(timeout(DIAL_PATIENCE, dial(entry.key, outbound)));
     poll_fn(|cx| {
         let mut flow = entry.flow.borrow_mut();
         if !flow.waker.will_wake(cx.waker()) {
@@ -272,7 +284,7 @@ async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<S
             return Poll::Ready(None);
         }
         drop(flow);
-        dial.as_mut().poll(cx).map(Some)
+        dial.as_mut().poll(cx).map(|dialed| Some(dialed.unwrap_or(Err(DialOutcome::TimedOut))))
     })
     .await
 }
@@ -296,8 +308,11 @@ async fn dial(key: FlowKey, outbound: &Outbound) -> Result<Stream, DialOutcome> 
 impl Flow {
     /// Pumps outside the flow's task, and lets the task notice the end.
     fn pump_and_wake(&mut self, outbound: &Outbound, key: FlowKey, now: Moment) {
+        let finished_before = self.finished_to_host;
         self.pump(outbound, key, now);
-        if self.over || (matches!(self.stream, Stream::Dialing) && self.tcp.is_reset()) {
+        // From a finished stream only its stop can still come, and the task waits for that.
+        let must_wait = self.finished_to_host && !finished_before;
+        if self.over || must_wait || (matches!(self.stream, Stream::Dialing) && self.tcp.is_reset()) {
             self.waker.wake_by_ref();
         }
     }
@@ -423,6 +438,18 @@ impl Stream {
             Self::Dialing => Poll::Pending,
             Self::Link(_, recv) => recv.poll_read(cx, room).map_err(|_| StreamReset),
             Self::Local(local) => local.poll_read(cx, room).map_err(|_| StreamReset),
+        }
+    }
+
+    /// Whether the far side stopped the stream, or its link has ended.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Link(send, _) => {
+                let stopped = pin!(send.stopped());
+                let stopped = stopped.poll(&mut Context::from_waker(Waker::noop()));
+                matches!(stopped, Poll::Ready(Ok(Some(_)) | Err(_)))
+            }
+            Self::Dialing | Self::Local(_) => false,
         }
     }
 

@@ -5,7 +5,7 @@
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use link::{control::Welcome, prefix::Prefix};
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use crate::{
     control::status::SessionStatus,
@@ -87,8 +87,10 @@ impl Machine {
         device: &str,
         links: &LinkWatch,
     ) {
+        let mut links = links.clone();
         loop {
-            sleep(LOOK_PERIOD).await;
+            // The session ends before its links do; the error of a watch without a sender needs no answer here.
+            let _ = timeout(LOOK_PERIOD, links.changed()).await;
             let Some(welcomed) = links.current() else { continue };
             let now = Seen::of(&welcomed);
             if now == seen {
@@ -98,8 +100,9 @@ impl Machine {
             tracing::info!("the gateway or this machine's nameservers have changed: joining anew");
             if let Err(error) = self.join_anew(&welcomed, joined, names, device).await {
                 tracing::warn!(%error, "what has changed cannot be followed");
-                self.status
-                    .update(|summary| summary.warnings.push(format!("what has changed cannot be followed: {error}")));
+                self.status.update(|summary| {
+                    summary.warnings = vec![format!("what has changed cannot be followed: {error}")];
+                });
             }
         }
     }
