@@ -14,6 +14,7 @@
 //!
 //! The session opens streams, the gateway accepts them. A bidirectional stream begins with a [`header::StreamHeader`].
 
+mod bounded;
 pub mod carrier;
 pub mod control;
 pub mod datagram;
