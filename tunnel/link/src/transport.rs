@@ -50,7 +50,7 @@ const RATE_MEMORY: usize = 20;
 const RATE_MEAN: usize = 4;
 /// Unsent and unacknowledged bytes, in round trips: twice what may be under way, so that this bound is not the one that is met.
 const WINDOW_GAIN: f64 = 2.5;
-/// The least round trip of this long counts; longer, and a change of path would not be seen.
+/// The least round trip of so many periods counts: 30 s while bytes flow. With more, a change of path would not be seen.
 const RTT_MEMORY: usize = 30 * 40;
 /// Twice the floor of what may be under way. Eight flows with 2 MiB each cost a quarter more CPU a byte than with this in all.
 const WINDOW_FLOOR_BYTES: u64 = 2 << 20;

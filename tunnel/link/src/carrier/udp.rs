@@ -190,7 +190,7 @@ impl UdpCarrier {
 }
 
 fn set_buffers(socket: &Socket) {
-    // A refusal costs throughput, not function; `adit doctor` is where it is said.
+    // A refusal costs throughput, not function.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     let asked = SOCKET_BUFFER_BYTES * 2;
