@@ -20,6 +20,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: ## Show adit at work: a small cluster in network namespaces, joined
+	tests/install-packages demo
 	cargo build --profile $(PROFILE) --locked -p cli -p gateway
 	target/$(PROFILE:dev=debug)/adit demo
 
