@@ -6,20 +6,18 @@
 //!    ring, what is ready to the device. Nothing else is queued anywhere, so a slow end closes the other's window.
 //! 4. FIN crosses as FIN, RST as RESET_STREAM; when both directions are over the rings go back to the pool.
 
+mod stream;
+
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     ops::ControlFlow,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
-use link::{
-    error_code::FLOW_RESET,
-    header::{DialOutcome, StreamHeader},
-};
+use link::{error_code::FLOW_RESET, header::DialOutcome};
 use netstack::{
     drop_reason::DropReason,
     flow::FlowKey,
@@ -30,17 +28,10 @@ use netstack::{
     tcp_flow::{Ingress, TcpFlow},
     tcp_reply,
 };
-use quinn::{RecvStream, SendStream};
-use tokio::time::timeout;
 
-use super::{
-    Entry, Outbound,
-    names::{Local, TooMany},
-};
+use self::stream::{Stream, StreamReset};
+use super::{Entry, Outbound, names::TooMany};
 use crate::device::MTU;
-
-/// Linux gives a SYN up after 127 s (`tcp_syn_retries` 6); a gateway that says nothing for longer must not keep the place of a flow.
-const DIAL_PATIENCE: Duration = Duration::from_secs(130);
 
 /// One TCP flow. The table, the reader and its task share it; one thread, so nobody waits.
 pub(super) struct TcpEntry {
@@ -62,20 +53,6 @@ struct Flow {
     /// The table has forgotten the flow, or the stream is gone.
     over: bool,
 }
-
-/// Where the flow's bytes go.
-enum Stream {
-    /// The dial is under way.
-    Dialing,
-    /// To the gateway.
-    Link(SendStream, RecvStream),
-    /// To the resolver of this session.
-    Local(Local),
-}
-
-/// What the far side of a flow did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct StreamReset;
 
 impl Outbound {
     /// A segment from the device.
@@ -230,7 +207,7 @@ impl TcpEntry {
                 return Poll::Ready(());
             }
             if flow.finished_to_host && !flow.finished_to_stream && stopped.is_none() {
-                stopped = flow.stopped();
+                stopped = flow.stream.stopped();
             }
             if stopped.as_mut().is_some_and(|stopped| stopped.as_mut().poll(cx).is_ready()) && !flow.finished_to_stream
             {
@@ -274,7 +251,7 @@ async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<S
         Ok(None) => {}
         Err(TooMany) => return Some(Err(DialOutcome::Busy)),
     }
-    let mut dial = Box::pin(timeout(DIAL_PATIENCE, dial(entry.key, outbound)));
+    let mut dial = Box::pin(stream::dial(entry.key, outbound));
     poll_fn(|cx| {
         let mut flow = entry.flow.borrow_mut();
         if !flow.waker.will_wake(cx.waker()) {
@@ -284,25 +261,9 @@ async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<S
             return Poll::Ready(None);
         }
         drop(flow);
-        dial.as_mut().poll(cx).map(|dialed| Some(dialed.unwrap_or(Err(DialOutcome::TimedOut))))
+        dial.as_mut().poll(cx).map(Some)
     })
     .await
-}
-
-async fn dial(key: FlowKey, outbound: &Outbound) -> Result<Stream, DialOutcome> {
-    let link = outbound.links.patient().await.ok_or(DialOutcome::NetworkUnreachable)?.link;
-    // A link that ends during the dial: the kernel sends the SYN again, to the next one.
-    let (mut send, mut recv) = link.connection.open_bi().await.map_err(|_| DialOutcome::Busy)?;
-    let mut header = Vec::with_capacity(StreamHeader::MAX_BYTES);
-    StreamHeader::Tcp(key.cluster.0).encode(&mut header);
-    send.write_all(&header).await.map_err(|_| DialOutcome::Busy)?;
-    let mut outcome = [0];
-    recv.read_exact(&mut outcome).await.map_err(|_| DialOutcome::Busy)?;
-    match DialOutcome::try_from(outcome[0]) {
-        Ok(DialOutcome::Connected) => Ok(Stream::Link(send, recv)),
-        Ok(outcome) => Err(outcome),
-        Err(_) => Err(DialOutcome::Busy),
-    }
 }
 
 impl Flow {
@@ -408,57 +369,5 @@ impl Flow {
             Stream::Dialing | Stream::Local(_) => {}
         }
         self.waker.wake_by_ref();
-    }
-
-    fn stopped(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
-        match &self.stream {
-            Stream::Link(send, _) => {
-                let stopped = send.stopped();
-                Some(Box::pin(async move {
-                    let _ = stopped.await;
-                }))
-            }
-            Stream::Dialing | Stream::Local(_) => None,
-        }
-    }
-}
-
-impl Stream {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamReset>> {
-        match self {
-            Self::Dialing => Poll::Pending,
-            Self::Link(send, _) => Pin::new(send).poll_write(cx, bytes).map_err(|_| StreamReset),
-            Self::Local(local) => local.poll_write(cx, bytes).map_err(|_| StreamReset),
-        }
-    }
-
-    /// `Ok(0)` is the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<Result<usize, StreamReset>> {
-        match self {
-            Self::Dialing => Poll::Pending,
-            Self::Link(_, recv) => recv.poll_read(cx, room).map_err(|_| StreamReset),
-            Self::Local(local) => local.poll_read(cx, room).map_err(|_| StreamReset),
-        }
-    }
-
-    /// Whether the far side stopped the stream, or its link has ended.
-    fn is_gone(&self) -> bool {
-        match self {
-            Self::Link(send, _) => {
-                let stopped = pin!(send.stopped());
-                let stopped = stopped.poll(&mut Context::from_waker(Waker::noop()));
-                matches!(stopped, Poll::Ready(Ok(Some(_)) | Err(_)))
-            }
-            Self::Dialing | Self::Local(_) => false,
-        }
-    }
-
-    fn finish(&mut self) {
-        match self {
-            Self::Dialing => {}
-            // Fails only on a stream that was stopped, which its reading direction or the stop itself reports.
-            Self::Link(send, _) => drop(send.finish()),
-            Self::Local(local) => local.finish(),
-        }
     }
 }
