@@ -6,6 +6,7 @@
 //! - [`fragment`]: IP fragments put together again.
 //! - [`flow`], [`flow_table`]: names of flows, and the flows that are alive, with a cap and a stated eviction order.
 //! - [`tcp_flow`], [`tcp_reply`], [`ring`]: one TCP connection of an application, the replies to segments without one, its memory.
+//! - [`reassembly`]: what clients send to a target, as bytes in order, from what a tap sees of it.
 //! - [`drop_reason`]: why a packet went no further, counted.
 //!
 //! The caller (`tunnel::outbound`) strips the virtio header, then [`packet::Packet::parse`], [`segment::Segment::parse`],
@@ -19,6 +20,7 @@ pub mod fragment;
 pub mod icmp;
 pub mod moment;
 pub mod packet;
+pub mod reassembly;
 pub mod ring;
 pub mod segment;
 pub mod tcp_flow;

@@ -90,13 +90,22 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// The reason to drop it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
-        let packet = match bytes.first().ok_or(DropReason::Truncated)? >> 4 {
-            4 => ipv4::parse(bytes)?,
-            6 => ipv6::parse(bytes)?,
-            _ => return Err(DropReason::IpVersion),
-        };
+        let packet = Self::parse_captured(bytes)?;
         address::check(packet.source, packet.destination)?;
         Ok(packet)
+    }
+
+    /// Checks `bytes`, one packet as a capture of a device saw it: any address goes (a device's own kernel has judged it, and on `lo`
+    /// both are loopback).
+    ///
+    /// # Errors
+    /// The reason to drop it.
+    pub fn parse_captured(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        match bytes.first().ok_or(DropReason::Truncated)? >> 4 {
+            4 => ipv4::parse(bytes),
+            6 => ipv6::parse(bytes),
+            _ => Err(DropReason::IpVersion),
+        }
     }
 
     /// The whole packet.
