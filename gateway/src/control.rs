@@ -87,7 +87,7 @@ async fn exchange(connection: &Connection, welcome: impl FnOnce() -> Welcome) ->
             tracing::debug!(%version, program = printable(&program, PROGRAM_CHARS), "hello");
             version
         }
-        Ok(ToGateway::Ping { .. } | ToGateway::Unknown) => {
+        Ok(ToGateway::Ping { .. } | ToGateway::Rules(_) | ToGateway::Unknown) => {
             return Err(Refusal::Protocol("the first message is not a hello"));
         }
         Err(_) => return Err(left_or(connection, "the first message is not a hello")),
@@ -130,7 +130,7 @@ pub(crate) async fn serve(control: Control, draining: CancellationToken) -> (Clo
                     return (CloseCode::Done, "the control stream ended");
                 }
             }
-            Ok(ToGateway::Unknown) => {}
+            Ok(ToGateway::Rules(_) | ToGateway::Unknown) => {}
             Ok(ToGateway::Hello { .. }) => return (CloseCode::Protocol, "a second hello"),
             Err(ControlError::Io(_)) => return (CloseCode::Done, "the control stream ended"),
             Err(ControlError::TooLarge(_) | ControlError::Malformed(_)) => {

@@ -323,7 +323,13 @@ async fn hold_control(connection: quinn::Connection, send: SendStream, mut recv:
             Ok(ToSession::Draining { reason }) => {
                 tracing::info!(reason, "the gateway drains: the link ends when it does");
             }
-            Ok(ToSession::Welcome(_) | ToSession::Pong { .. } | ToSession::Unknown) => {}
+            Ok(
+                ToSession::Welcome(_)
+                | ToSession::Pong { .. }
+                | ToSession::RulesApplied { .. }
+                | ToSession::Mirror(_)
+                | ToSession::Unknown,
+            ) => {}
             Err(error) => {
                 connection.close(CloseCode::Protocol.wire(), error.to_string().as_bytes());
                 return;

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::{prefix::Prefix, version::Version};
+use crate::{
+    prefix::Prefix,
+    rules::{MirrorReport, RuleOutcome, RuleSet},
+    version::Version,
+};
 
 /// A message larger than this is refused unread: 1 MiB, ten times a welcome with 1,000 routes.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -30,6 +34,8 @@ pub enum ToGateway {
         /// Returned as it is.
         token: u64,
     },
+    /// What is to be mirrored from here on, whole; answered by [`ToSession::RulesApplied`].
+    Rules(RuleSet),
     /// A kind of a later minor version: ignored.
     #[serde(other)]
     Unknown,
@@ -51,6 +57,15 @@ pub enum ToSession {
         /// As in the ping.
         token: u64,
     },
+    /// A set of rules is in force: what is off sends nothing more, what is on is copied.
+    RulesApplied {
+        /// The set's generation.
+        generation: u64,
+        /// What became of each of its rules.
+        outcomes: Vec<RuleOutcome>,
+    },
+    /// What is mirrored.
+    Mirror(MirrorReport),
     /// A kind of a later minor version: ignored.
     #[serde(other)]
     Unknown,

@@ -4,6 +4,7 @@
 //! - [`control`]: the messages of the one control stream, length-framed JSON.
 //! - [`header`]: the first bytes of every other stream, and the dial's outcome.
 //! - [`datagram`]: UDP payloads and echoes, in QUIC datagrams or, when too large, alone on a unidirectional stream.
+//! - [`rules`]: what is to be mirrored, and what is said about it; [`mirrored`]: the streams of what is.
 //! - [`prefix`]: ranges of addresses.
 //! - [`mod@printable`]: the other side's words, made safe to show.
 //! - [`error_code`]: the QUIC application codes of closes, resets and stops.
@@ -12,7 +13,8 @@
 //! - [`transport`]: windows, congestion control, and the send window that is set at run time.
 //! - [`splice`]: bytes between a stream and a socket, both ways, with half-close and reset kept.
 //!
-//! The session opens streams, the gateway accepts them. A bidirectional stream begins with a [`header::StreamHeader`].
+//! The session opens bidirectional streams, the gateway accepts them; each begins with a [`header::StreamHeader`]. A unidirectional stream
+//! begins with [`mirrored::MIRRORED`], or is one [`datagram`].
 
 mod bounded;
 pub mod carrier;
@@ -22,8 +24,10 @@ pub mod dial;
 pub mod error_code;
 pub mod header;
 pub mod listen;
+pub mod mirrored;
 pub mod prefix;
 pub mod printable;
+pub mod rules;
 pub mod splice;
 #[cfg(test)]
 mod testing;

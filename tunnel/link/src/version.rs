@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The protocol that this build speaks.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+/// The protocol that this build speaks. 1.1 added mirroring.
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// One ALPN for every version, so that a major apart still gets far enough to be told why.
 pub const ALPN: &[u8] = b"adit";

@@ -13,6 +13,12 @@ pub enum Malformed {
     /// A tag that this version does not know.
     #[error("unknown kind {0}")]
     UnknownKind(u8),
+    /// A length above what there can be.
+    #[error("a length of {0} is over the limit")]
+    TooLong(usize),
+    /// A name that is not UTF-8.
+    #[error("a name is no text")]
+    NotText,
 }
 
 /// Takes bytes from the front of a slice.
