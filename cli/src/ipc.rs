@@ -45,7 +45,7 @@ pub fn ask(dir: &StateDir, request: &Request) -> Result<Conversation, Failure> {
 pub fn status(dir: &StateDir) -> Result<Status, Failure> {
     match ask(dir, &Request::Status)?.next(dir)? {
         Some(Reply::Status(status)) => Ok(*status),
-        Some(Reply::Leaving) | None => Err(not_connected(dir)),
+        Some(Reply::Leaving | Reply::Mirror { .. } | Reply::Printed { .. }) | None => Err(not_connected(dir)),
         Some(Reply::Refused { reason }) => Err(Failure::new(Exit::Failed, reason)),
     }
 }

@@ -41,7 +41,9 @@ fn watch(dir: &StateDir, args: &args::Status) -> Result<(), Failure> {
         let status = match conversation.next(dir)? {
             Some(Reply::Status(status)) => status,
             Some(Reply::Refused { reason }) => return Err(Failure::new(Exit::Failed, reason)),
-            Some(Reply::Leaving) | None => return Err(Failure::new(Exit::NotConnected, "the session ended")),
+            Some(Reply::Leaving | Reply::Mirror { .. } | Reply::Printed { .. }) | None => {
+                return Err(Failure::new(Exit::NotConnected, "the session ended"));
+            }
         };
         let read = match args.output {
             Form::Json => output::result(serde_json::to_string(&status).expect("a status is JSON")),

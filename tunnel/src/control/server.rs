@@ -119,7 +119,12 @@ impl Command {
                 stop.cancelled().await;
                 Ok(())
             }
-            Request::Unknown => {
+            // The session's half of the mirror comes with `tunnel::mirror`.
+            Request::MirrorAdd { .. }
+            | Request::MirrorSwitch { .. }
+            | Request::MirrorRemove { .. }
+            | Request::Print { .. }
+            | Request::Unknown => {
                 let reason =
                     format!("the session is adit {} and does not know this request", env!("CARGO_PKG_VERSION"));
                 send(&mut writer, &Reply::Refused { reason }).await

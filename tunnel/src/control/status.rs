@@ -13,7 +13,10 @@ use std::{
 use link::prefix::Prefix;
 use serde::{Deserialize, Serialize};
 
-use super::counters::{Counter, DnsCounters, DnsNumbers, FlowCounters, Flows, Traffic, TrafficCounters};
+use super::{
+    counters::{Counter, DnsCounters, DnsNumbers, FlowCounters, Flows, Traffic, TrafficCounters},
+    mirror_status::RuleStatus,
+};
 
 /// The shared handle: the session writes it, the control server reads it.
 #[derive(Debug, Default)]
@@ -54,6 +57,7 @@ impl SessionStatus {
             traffic: self.traffic.snapshot(),
             dns_queries: self.dns.snapshot(),
             log_failures: self.log_failures.value(),
+            mirror: Vec::new(),
         }
     }
 
@@ -77,6 +81,8 @@ pub struct Status {
     pub dns_queries: DnsNumbers,
     /// Log lines that could not be written.
     pub log_failures: u64,
+    /// What is mirrored: a part for each rule, in the order in which they were made.
+    pub mirror: Vec<RuleStatus>,
 }
 
 /// Where the session is in its life.
