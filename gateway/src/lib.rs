@@ -9,7 +9,7 @@
 //!                                       └─ echo
 //! ```
 //! - [`config`]: `gateway.toml`. [`cluster`]: providers, of which `linux` is one.
-//! - `reach`: which addresses may be reached at all; `limits`: slots and rates; `errno`: what the kernel's errors mean.
+//! - [`policy`]: who may reach and mirror what. `reach`: which addresses may be reached at all; `limits`: slots and rates; `errno`: what the kernel's errors mean.
 //! - `metrics`, `observe`: what is counted, and the HTTP endpoints that show it.
 //! - [`run`](mod@run): the process around a gateway.
 //!
@@ -28,6 +28,7 @@ mod limits;
 mod metrics;
 mod observe;
 mod outbound;
+pub mod policy;
 mod reach;
 pub mod run;
 mod scratch;
