@@ -11,6 +11,7 @@
 //! - [`config`]: `gateway.toml`. [`cluster`]: providers, of which `linux` is one.
 //! - [`policy`]: who may reach and mirror what. `reach`: which addresses may be reached at all; `limits`: slots and rates; `errno`: what the kernel's errors mean.
 //! - `metrics`, `observe`: what is counted, and the HTTP endpoints that show it.
+//! - [`tap`]: the process in a target's network that copies what arrives there.
 //! - [`run`](mod@run): the process around a gateway.
 //!
 //! It knows the link ([`link`]) and the identities ([`certs`]), and nothing of the session's half.
@@ -35,6 +36,7 @@ mod scratch;
 mod server;
 mod session;
 mod streams;
+pub mod tap;
 mod udp;
 
 pub use dns::ResolveError;
