@@ -3,7 +3,7 @@
 //! The same pieces serve `adit demo` and the test harness. In the order they are used:
 //! [`entry`] moves the process where it may make namespaces and leaves no trace, [`namespace`] makes one,
 //! [`wiring`] joins them, [`plan`] holds every address and name, [`services`] runs what the cluster offers
-//! ([`nameserver`], [`http`], [`echo`]), and [`world`] composes all that.
+//! ([`nameserver`], [`http`], [`echo`]), [`world`] composes all that, and [`targets`] adds pods whose traffic can be mirrored.
 //! A world has no idea what will join its halves: [`stage`] adds adit to it, [`tour`] holds the demo's steps and
 //! [`transcript`] shows them.
 
@@ -16,6 +16,7 @@ pub mod pattern;
 pub mod plan;
 pub mod services;
 pub mod stage;
+pub mod targets;
 pub mod tour;
 pub mod transcript;
 pub mod wiring;

@@ -15,6 +15,7 @@ use std::{
 use cli::demo::{
     namespace::Namespace,
     plan,
+    targets::{PodLink, Targets},
     world::{UPLINK, Uplink, World},
 };
 use nix::{
@@ -37,10 +38,17 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Lines of each log that a failed test shows.
 const SHOWN_LINES: usize = 60;
 
+/// Of every emulated link: a test that fails must fail the same way again.
+const SEED: u64 = 1;
+
+/// What [`Lab::with_targets`] allows.
+pub const ALICE_MAY_ALL: &str = "[[allow]]\nname = \"alice\"\nmirror = [\"*\"]\n";
+
 /// A world, and the programs that run in it. All ends when it is dropped.
 #[derive(Debug)]
 pub struct Lab {
     emulator: Option<Emulator>,
+    targets: Option<Targets>,
     world: World,
 }
 
@@ -49,7 +57,40 @@ impl Lab {
     #[track_caller]
     pub fn new() -> Self {
         machine::require_namespaces();
-        Self { emulator: None, world: World::new(Uplink::Veth).expect("a world") }
+        Self { emulator: None, targets: None, world: World::new(Uplink::Veth).expect("a world") }
+    }
+
+    /// A world with pods whose traffic can be mirrored, on perfect links; alice may mirror all of them.
+    #[track_caller]
+    pub fn with_targets() -> Self {
+        let mut lab = Self::new();
+        lab.targets = Some(Targets::new(&lab.world, PodLink::Veth).expect("pods"));
+        lab.allow(ALICE_MAY_ALL);
+        lab
+    }
+
+    /// The same, whose link from the node to [`plan::WEB_1`] is emulated; forward is to the pod.
+    #[track_caller]
+    pub fn with_target_link(conditions: Conditions) -> Self {
+        let mut lab = Self::new();
+        let targets = Targets::new(&lab.world, PodLink::Own).expect("pods");
+        let pod = plan::WEB_1;
+        let emulator = Emulator::join(pod.name, &targets.node, &targets.web_1, conditions, SEED);
+        lab.emulator = Some(emulator.expect("an emulated link"));
+        targets.finish_link(pod).expect("an emulated link takes addresses");
+        lab.targets = Some(targets);
+        lab.allow(ALICE_MAY_ALL);
+        lab
+    }
+
+    /// The pods; panics in a lab that has none.
+    pub fn targets(&self) -> &Targets {
+        self.targets.as_ref().expect("the lab was made with targets")
+    }
+
+    /// Makes `tables` the `[[allow]]` of the gateway's configuration, from when it is written again.
+    pub fn allow(&self, tables: &str) {
+        self.set_gateway_tables(format!("{}\n{tables}", self.targets().tables()));
     }
 
     /// A world whose uplink is an emulated link; forward is from the host to the gateway.
@@ -57,14 +98,12 @@ impl Lab {
     pub fn with_link(conditions: Conditions) -> Self {
         machine::require_namespaces();
         let world = World::new(Uplink::Own).expect("a world");
-        // A test that fails must fail the same way again.
-        let seed = 1;
-        let emulator = Emulator::join(UPLINK, &world.host, &world.gateway, conditions, seed).expect("an emulated link");
+        let emulator = Emulator::join(UPLINK, &world.host, &world.gateway, conditions, SEED).expect("an emulated link");
         world.finish_uplink().expect("an emulated link takes addresses");
-        Self { emulator: Some(emulator), world }
+        Self { emulator: Some(emulator), targets: None, world }
     }
 
-    /// The emulated uplink; panics in a lab that has none.
+    /// The emulated link, which is the uplink or a pod's; panics in a lab that has none.
     pub fn link(&self) -> &Emulator {
         self.emulator.as_ref().expect("the lab was made with a link")
     }
@@ -197,8 +236,12 @@ impl Lab {
         process::run(self.host.command("bash").args(["-euo", "pipefail", "-c", script]))
     }
 
-    fn namespaces(&self) -> [&Namespace; 4] {
-        [&self.host, &self.office, &self.gateway, &self.cluster]
+    fn namespaces(&self) -> Vec<&Namespace> {
+        let mut namespaces = vec![&self.host, &self.office, &self.gateway, &self.cluster];
+        if let Some(targets) = &self.targets {
+            namespaces.extend([&targets.node, &targets.web_1, &targets.web_2, &targets.api_1, &targets.client]);
+        }
+        namespaces
     }
 
     #[expect(clippy::print_stderr, reason = "libtest captures it and shows it with the failed test")]

@@ -10,6 +10,7 @@ use std::{
 use cli::demo::{
     namespace::Namespace,
     plan,
+    targets::{PodLink, Targets},
     world::{Uplink, World},
 };
 
@@ -181,4 +182,39 @@ fn worlds_live_side_by_side() {
     for world in &worlds {
         assert!(connect(&world.gateway, plan::WEB.v4.into(), plan::HTTP_PORT, PATIENCE).is_ok());
     }
+}
+
+#[test]
+fn pods_are_reached_by_the_gateway_and_by_each_other() {
+    let world = world();
+    let targets = Targets::new(&world, PodLink::Veth).expect("pods");
+    for pod in [plan::WEB_1, plan::WEB_2, plan::API_1] {
+        for (address, client) in pod.address.both().into_iter().zip(plan::CLIENT.address.both()) {
+            let url = match address {
+                IpAddr::V4(v4) => format!("http://{v4}:{}/", plan::POD_HTTP_PORT),
+                IpAddr::V6(v6) => format!("http://[{v6}]:{}/", plan::POD_HTTP_PORT),
+            };
+            let greeting = format!("{} greets {client}\n", pod.name);
+            assert_eq!(shell(&targets.client, &format!("curl -sS '{url}'")), greeting);
+            assert!(shell(&world.gateway, &format!("curl -sS '{url}'")).starts_with(pod.name));
+        }
+    }
+}
+
+#[test]
+fn the_gateway_alone_finds_the_namespace_of_a_pod_at_its_path() {
+    let world = world();
+    let targets = Targets::new(&world, PodLink::Veth).expect("pods");
+    let enter = format!("nsenter --net={} ls /proc/net/dev_snmp6", targets.path(plan::WEB_2).display());
+    assert!(shell(&world.gateway, &enter).contains("web-2"));
+    let fails = |namespace: &Namespace| {
+        let output = namespace.command("bash").args(["-c", &enter]).output().expect("bash is installed");
+        !output.status.success()
+    };
+    assert!(fails(&world.host));
+    targets.withdraw(plan::WEB_2).expect("withdrawn");
+    assert!(fails(&world.gateway));
+    assert!(!targets.path(plan::WEB_2).exists());
+    targets.publish(plan::WEB_2).expect("published");
+    assert!(shell(&world.gateway, &enter).contains("web-2"));
 }

@@ -97,6 +97,10 @@ pub fn accept_each<F: Future<Output = ()> + Send + 'static>(
 ) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // So that the wildcards of both families may listen on one port.
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;

@@ -3,7 +3,11 @@
 //! ```text
 //!  office ──lan0/lan0── host ──up0/up0── gateway ──pods0/eth0── cluster
 //!  192.0.2.0/24         198.51.100.0/24         10.244.0.0/24   services 10.96.0.0/16 on the cluster's loopback
+//!                                          └───node0/node0── node ──NAME/NAME── pod, one each of [`PODS`]
+//!                                              10.244.100.0/24     10.244.N.0/24
 //! ```
+//!
+//! The node and its pods are there only where [`super::targets::Targets`] are made.
 //!
 //! The host's default route leads to the office, where its ordinary nameserver and an ordinary web server are; so a
 //! break of the uplink to the gateway leaves ordinary names alone, as it would in life.
@@ -46,6 +50,11 @@ const fn pod(last: u8) -> Dual {
     dual([10, 244, 0, last], [0xfd00, 0x10, 0x244, 0, 0, 0, 0, same_digits(last)])
 }
 
+/// An address on the link of one pod, or of the node for 100.
+const fn pod_link(network: u8, last: u8) -> Dual {
+    dual([10, 244, network, last], [0xfd00, 0x10, 0x244, same_digits(network), 0, 0, 0, same_digits(last)])
+}
+
 /// The number that reads in hexadecimal as `last` does in decimal, so that 10.96.0.20 goes with fd00:10:96::20.
 const fn same_digits(last: u8) -> u16 {
     let (hundreds, tens, ones) = (last / 100, last / 10 % 10, last % 10);
@@ -77,6 +86,43 @@ pub const PODS_GATEWAY: Dual = pod(1);
 pub const PODS_CLUSTER: Dual = pod(2);
 /// Three pods with an echo on port 7, named `peers.shop`, and one by one `peer-0.peers.shop` to `peer-2.peers.shop`.
 pub const PEERS: [Dual; 3] = [pod(11), pod(12), pod(13)];
+/// The link between the gateway and the node of the pods that are targets: the gateway's end.
+pub const NODE_GATEWAY: Dual = pod_link(100, 1);
+/// The node's end, and the gateway's next hop to all of [`PODS`].
+pub const NODE: Dual = pod_link(100, 2);
+
+/// A pod with a network namespace of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name, which is that of its device too, at both ends.
+    pub name: &'static str,
+    /// The node's end of its link, and its default route.
+    pub router: Dual,
+    /// Its own address.
+    pub address: Dual,
+}
+
+const fn in_own_network(name: &'static str, number: u8) -> Pod {
+    Pod { name, router: pod_link(number, 1), address: pod_link(number, 2) }
+}
+
+/// The first replica of [`WEB_TARGET`].
+pub const WEB_1: Pod = in_own_network("web-1", 1);
+/// The second replica of [`WEB_TARGET`].
+pub const WEB_2: Pod = in_own_network("web-2", 2);
+/// The only replica of [`API_TARGET`].
+pub const API_1: Pod = in_own_network("api-1", 3);
+/// A pod that is no target: whoever asks the others.
+pub const CLIENT: Pod = in_own_network("client", 9);
+/// All of them.
+pub const PODS: [Pod; 4] = [WEB_1, WEB_2, API_1, CLIENT];
+/// The target with two replicas.
+pub const WEB_TARGET: &str = "shop/deploy/web";
+/// The target with one.
+pub const API_TARGET: &str = "shop/deploy/api";
+/// HTTP, on every replica of a target; see [`super::http`].
+pub const POD_HTTP_PORT: u16 = 8080;
+
 /// A pod's address that nobody has: neighbour discovery fails after 3 seconds, "no route to host".
 pub const ABSENT_POD: Dual = pod(99);
 
@@ -125,11 +171,16 @@ pub const UNROUTED: Dual = dual([10, 97, 0, 1], [0xfd00, 0x10, 0x97, 0, 0, 0, 0,
 
 /// What the gateway offers as the cluster's routes.
 pub const CLUSTER_ROUTES: [&str; 6] =
-    ["10.96.0.0/16", "10.97.0.0/24", "10.244.0.0/16", "fd00:10:96::/112", "fd00:10:97::/112", "fd00:10:244::/64"];
+    ["10.96.0.0/16", "10.97.0.0/24", "10.244.0.0/16", "fd00:10:96::/112", "fd00:10:97::/112", "fd00:10:244::/48"];
 
 /// The prefixes of all services.
 pub fn service_prefixes() -> [Prefix; 2] {
     [around(IpAddr::V4(WEB.v4), 16), around(IpAddr::V6(WEB.v6), 112)]
+}
+
+/// The prefixes of all pods of the node, which are not those of the pod network itself.
+pub fn node_prefixes() -> [Prefix; 2] {
+    [around(IpAddr::V4(WEB_1.address.v4), 16), around(IpAddr::V6(WEB_1.address.v6), 48)]
 }
 
 /// Every address by which pods are reached and which answers pings.

@@ -6,6 +6,7 @@ use std::{
     io,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use tempfile::TempDir;
@@ -69,6 +70,7 @@ pub struct World {
     pub ordinary_questions: QuestionLog,
     /// What the cluster's nameserver was asked.
     pub cluster_questions: QuestionLog,
+    gateway_tables: Mutex<String>,
     // Servers stop before the directory goes.
     _services: [Services; 2],
     directory: TempDir,
@@ -108,6 +110,7 @@ impl World {
             cluster,
             ordinary_questions,
             cluster_questions,
+            gateway_tables: Mutex::default(),
             _services: services,
             directory,
         })
@@ -121,8 +124,15 @@ impl World {
     /// Writes a `gateway.toml` that fits this world and gives its path. The gateway's state is kept beside it.
     pub fn write_gateway_config(&self) -> io::Result<PathBuf> {
         let path = self.directory().join("gateway.toml");
-        std::fs::write(&path, plan::gateway_config(&self.directory().join("gateway-state")))?;
+        let tables = self.gateway_tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = plan::gateway_config(&self.directory().join("gateway-state"));
+        std::fs::write(&path, format!("{plan}\n{tables}"))?;
         Ok(path)
+    }
+
+    /// Replaces what the next [`Self::write_gateway_config`] puts behind the plan's own tables: targets, and who may mirror them.
+    pub fn set_gateway_tables(&self, tables: impl Into<String>) {
+        *self.gateway_tables.lock().unwrap_or_else(PoisonError::into_inner) = tables.into();
     }
 
     /// Gives the devices of an [`Uplink::Own`] their addresses and sets them up.
@@ -189,7 +199,8 @@ fn wire_cluster(gateway: &Namespace, cluster: &Namespace) -> Result<(), WorldErr
     Ok(())
 }
 
-fn add_addresses(wiring: &Wiring<'_>, device: &str, addresses: Dual) -> Result<(), WiringError> {
+/// Adds the address of each family, each with its link's prefix.
+pub(super) fn add_addresses(wiring: &Wiring<'_>, device: &str, addresses: Dual) -> Result<(), WiringError> {
     let (v4_len, v6_len) = plan::LINK_PREFIX_LEN;
     wiring.add_address(device, addresses.v4.into(), v4_len)?;
     wiring.add_address(device, addresses.v6.into(), v6_len)
