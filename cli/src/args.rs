@@ -1,5 +1,8 @@
 //! What may be typed: clap types with their help. No behaviour. After: [`crate::commands`].
 
+pub mod mirror;
+pub mod mirror_values;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -37,12 +40,15 @@ pub enum Command {
         ADIT_STATE_DIR=/run/adit-2 adit connect ...      a second session beside the first\n\n\
         It returns when traffic flows, and the session stays in the background until `adit quit`.")]
     Connect(Connect),
-    /// Show the session: link, routes, names, flows, counters
+    /// Show the session: link, routes, names, flows, mirrors, counters
     #[command(after_help = "Examples:\n  \
         adit status\n  \
         adit status --watch\n  \
         adit status -o json | jq .link.carrier")]
     Status(Status),
+    /// Copy what a target receives to programs on this machine, while it goes on serving
+    #[command(after_help = mirror::EXAMPLES)]
+    Mirror(mirror::Mirror),
     /// Leave: the machine is as before when it returns
     #[command(after_help = "Example:\n  adit quit && echo left")]
     Quit,
@@ -195,5 +201,26 @@ mod tests {
         assert!(parse(&["gw:1", "--carrier", "pigeon"]).unwrap_err().contains("auto, udp, tcp"));
         assert!(parse(&["gw:1", "--namespace", "Shop"]).unwrap_err().contains("a-z"));
         assert!(parse(&["gw:1", "--log-level", "tunnel=loud"]).is_err());
+    }
+
+    fn mirror(rest: &[&str]) -> Result<mirror::Mirror, String> {
+        let words = ["adit", "mirror"].iter().chain(rest);
+        let parsed = Args::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Command::Mirror(mirror) = parsed.command else { panic!("{parsed:?}") };
+        Ok(mirror)
+    }
+
+    #[test]
+    fn a_target_is_told_from_what_is_done_with_rules_by_its_slash() {
+        let new = mirror(&["deploy/on", "8080:3000", "9090", "--sample", "10%"]).unwrap().new.unwrap();
+        assert_eq!((new.ports.len(), new.ports[0].port), (2, 8080));
+        let off = mirror(&["off", "8080"]).unwrap();
+        assert!(off.new.is_none() && matches!(off.change, Some(mirror::Change::Off(_))));
+        assert!(mirror(&["list", "-o", "json"]).is_ok() && mirror(&["rm"]).is_ok());
+        assert!(mirror(&["of", "8080"]).unwrap_err().contains("on, off, rm and list"));
+        assert!(mirror(&["deploy/web"]).unwrap_err().contains("PORT"));
+        assert!(mirror(&["deploy/web", "8080", "--udp", "--proxy-protocol"]).is_err());
+        assert!(mirror(&["deploy/web", "8080", "--sample", "10"]).unwrap_err().contains("10%"));
+        assert!(mirror(&[]).unwrap_err().contains("Examples"));
     }
 }

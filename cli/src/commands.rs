@@ -3,6 +3,8 @@
 pub mod connect;
 mod demo;
 mod documents;
+mod mirror;
+mod mirror_print;
 mod quit;
 mod status;
 
@@ -21,6 +23,7 @@ pub fn run(command: Command) -> Result<Exit, Failure> {
         Command::Demo { keep } => demo::run(keep),
         Command::Connect(connect) => connect::run(&connect),
         Command::Status(status) => status::run(&status),
+        Command::Mirror(mirror) => mirror::run(&mirror),
         Command::Quit => quit::run(),
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { dir } => documents::man(&dir),

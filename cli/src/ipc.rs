@@ -70,6 +70,11 @@ impl Conversation {
         }
     }
 
+    /// The socket itself, to end the conversation from another thread.
+    pub fn socket(&self) -> io::Result<UnixStream> {
+        self.replies.get_ref().try_clone()
+    }
+
     /// How long [`Conversation::next`] waits.
     pub fn set_patience(&self, patience: Duration) {
         // Fails only for zero, which nobody asks for.

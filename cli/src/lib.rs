@@ -2,7 +2,8 @@
 //!
 //! - [`args`]: what may be typed. [`commands`]: what each word does. [`exit`]: how it ends, for people and for scripts.
 //! - [`ipc`]: asks a running session. [`session_process`]: *is* the session's process, in the background or not.
-//! - [`output`], [`text`], [`status_text`]: the only places that print, and how numbers and states are worded.
+//! - [`output`], [`text`], [`status_text`], [`mirror_text`]: the only places that print, and how numbers and states are worded.
+//! - [`listening`]: whether a program listens where a copy is to go.
 //! - [`demo`]: a small cluster on this machine, joined.
 
 pub mod args;
@@ -10,7 +11,9 @@ pub mod commands;
 pub mod demo;
 pub mod exit;
 pub mod ipc;
+mod listening;
 mod memory;
+mod mirror_text;
 pub mod output;
 pub mod report;
 pub mod session_process;

@@ -5,8 +5,9 @@ use std::{fmt::Write, time::Duration};
 use tunnel::control::status::{State, Status, unix_now};
 
 use crate::{
-    output::{BAD, CODE, DIM, GOOD, WARN, styled},
-    text::{bytes, duration, list},
+    mirror_text,
+    output::{BAD, CODE, GOOD, WARN, styled},
+    text::{bytes, duration, list, row},
 };
 
 /// What was joined: printed once by `adit connect`.
@@ -36,6 +37,9 @@ pub(crate) fn full(status: &Status) -> String {
     row(&mut text, "names", &names(status));
     row(&mut text, "lookups", &lookups(status));
     row(&mut text, "flows", &flows(status));
+    for rule in &status.mirror {
+        mirror_text::counts::rule(&mut text, rule);
+    }
     let traffic = &status.traffic;
     row(
         &mut text,
@@ -57,11 +61,6 @@ pub(crate) fn full(status: &Status) -> String {
     row(&mut text, "log", &format!("{}{lost}", summary.log_file.display()));
     text.truncate(text.trim_end().len());
     text
-}
-
-fn row(text: &mut String, label: &str, value: &str) {
-    // Padded before it is styled, so that the escapes do not count as width.
-    let _ = writeln!(text, "{} {value}", styled(DIM, format_args!("{label:<9}")));
 }
 
 fn warnings(text: &mut String, status: &Status) {

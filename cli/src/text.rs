@@ -1,6 +1,11 @@
 //! How quantities are worded: short, in the unit that fits, the same everywhere.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::{Display, Write},
+    time::Duration,
+};
+
+use crate::output::{DIM, styled};
 
 /// `850 us`, `12.3 ms`, `4.5 s`, `3 min`, `2 h`, `5 d`.
 pub(crate) fn duration(duration: Duration) -> String {
@@ -37,6 +42,24 @@ pub(crate) fn bytes(bytes: u64) -> String {
 pub(crate) fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     if items.is_empty() { "-".to_owned() } else { items.join(", ") }
+}
+
+/// Appends a line with a label in a column of its own.
+pub(crate) fn row(text: &mut String, label: &str, value: &str) {
+    // Padded before it is styled, so that the escapes do not count as width.
+    let _ = writeln!(text, "{} {value}", styled(DIM, format_args!("{label:<9}")));
+}
+
+/// The time of day, UTC, of a time since 1970-01-01: `12:03:04Z`.
+pub(crate) fn utc_time(since_epoch: Duration) -> String {
+    let seconds = since_epoch.as_secs() % 86_400;
+    format!("{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// The same with milliseconds: `12:03:04.123Z`.
+pub(crate) fn utc_time_millis(since_epoch: Duration) -> String {
+    let whole = utc_time(since_epoch);
+    format!("{}.{:03}Z", whole.trim_end_matches('Z'), since_epoch.subsec_millis())
 }
 
 #[cfg(test)]

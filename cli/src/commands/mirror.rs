@@ -1,0 +1,206 @@
+//! `adit mirror`: asks the session for rules, or to change them, and tells what became of each.
+//! Before: [`crate::args`]; after: [`crate::ipc`], and [`super::mirror_print`] with `--print`.
+
+use std::time::Duration;
+
+use link::rules::RuleProtocol;
+use tunnel::control::{
+    message::{Reply, Request},
+    mirror_message::{Listener, NewRule, Rejection, RuleReply, Selector, Standing},
+    mirror_status::RuleStatus,
+    state_dir::StateDir,
+    status::Status,
+};
+
+use super::mirror_print;
+use crate::{
+    args::{
+        Form,
+        mirror::{Change, Choice, Mirror, New},
+        mirror_values::Which,
+    },
+    exit::{Exit, Failure},
+    ipc, listening, mirror_text,
+    output::{self, result},
+    text::list,
+};
+
+/// The session waits a few seconds for the gateway, which waits as long for its taps.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn run(mirror: &Mirror) -> Result<Exit, Failure> {
+    let dir = StateDir::from_environment()?;
+    match (&mirror.change, &mirror.new) {
+        (Some(Change::On(choice)), _) => switch(&dir, choice, true),
+        (Some(Change::Off(choice)), _) => switch(&dir, choice, false),
+        (Some(Change::Rm(choice)), _) => change(&dir, choice, |which| Request::MirrorRemove { which }),
+        (Some(Change::List { output }), _) => show(&dir, *output),
+        (None, Some(new)) => add(&dir, new),
+        (None, None) => Err(Failure::new(Exit::Usage, "no target was named").try_this("adit mirror --help")),
+    }
+}
+
+fn add(dir: &StateDir, new: &New) -> Result<Exit, Failure> {
+    let before = ipc::status(dir)?;
+    let rules = rules(new, &before.summary.namespace);
+    let replies = ask(dir, &Request::MirrorAdd { rules })?;
+    let (made, failed): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.standing.is_hopeful());
+    if !made.is_empty() {
+        tell(dir, &made);
+    }
+    if let Some(failure) = failed.iter().map(|reply| refusal(reply, &before)).reduce(worse) {
+        return Err(failure);
+    }
+    if new.print { mirror_print::follow(dir, &made) } else { Ok(Exit::Done) }
+}
+
+fn rules(new: &New, namespace: &str) -> Vec<NewRule> {
+    let of = |mapping: &crate::args::mirror_values::Mapping| NewRule {
+        target: new.target.in_namespace(namespace),
+        port: mapping.port,
+        protocol: if new.udp { RuleProtocol::Udp } else { RuleProtocol::Tcp },
+        listener: if new.print { Listener::Print } else { Listener::At(mapping.listener()) },
+        replica: new.replica.clone(),
+        sample: new.sample,
+        max_rate: new.max_rate,
+        existing: new.existing.into(),
+        proxy_protocol: new.proxy_protocol,
+    };
+    new.ports.iter().map(of).collect()
+}
+
+fn tell(dir: &StateDir, made: &[RuleReply]) {
+    // Only for the replicas' names: a session that is gone by now is the next command's to notice.
+    let status = ipc::status(dir).map(|status| status.mirror).unwrap_or_default();
+    for reply in made {
+        let status = status.iter().find(|status| Some(status.id) == reply.id);
+        let listens = match reply.rule.listener {
+            Listener::At(address) => listening::somebody_listens(address, reply.rule.protocol),
+            Listener::Print => None,
+        };
+        let text = mirror_text::made(reply, status, listens);
+        // With --print the standard output is for what comes.
+        match reply.rule.listener {
+            Listener::At(_) => drop(result(text.trim_end())),
+            Listener::Print => output::progress(text.trim_end()),
+        }
+    }
+}
+
+fn switch(dir: &StateDir, choice: &Choice, on: bool) -> Result<Exit, Failure> {
+    change(dir, choice, |which| Request::MirrorSwitch { on, which })
+}
+
+fn change(dir: &StateDir, choice: &Choice, request: impl FnOnce(Selector) -> Request) -> Result<Exit, Failure> {
+    let status = ipc::status(dir)?;
+    let selector = selector(choice, &status.mirror)?;
+    let replies = ask(dir, &request(selector))?;
+    if replies.is_empty() {
+        return Err(Failure::new(Exit::Failed, format!("no rule is {}", words(choice))).try_this("adit mirror list"));
+    }
+    let (changed, failed): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|reply| reply.standing.is_hopeful() || reply.standing == Standing::Removed);
+    for reply in &changed {
+        result(mirror_text::changed(reply).trim_end());
+        if let Some(why) = mirror_text::why(&reply.standing) {
+            output::progress(format_args!("          {why}"));
+        }
+    }
+    failed.iter().map(|reply| refusal(reply, &status)).reduce(worse).map_or(Ok(Exit::Done), Err)
+}
+
+/// Without a choice it is the only rule; when there are several, one must be made.
+fn selector(choice: &Choice, rules: &[RuleStatus]) -> Result<Selector, Failure> {
+    match (&choice.which, choice.port) {
+        (Some(Which::Target(target)), port) => Ok(Selector::Target { target: target.clone(), port }),
+        (Some(_), Some(_)) => {
+            Err(Failure::new(Exit::Usage, "a second port is only for a target: adit mirror off TARGET PORT"))
+        }
+        (Some(Which::All), None) => Ok(Selector::All),
+        (Some(Which::Port(port)), None) => Ok(Selector::Port { port: *port }),
+        (None, _) if rules.len() <= 1 => Ok(Selector::All),
+        (None, _) => {
+            let names = list(rules.iter().map(|status| format!("{} {}", status.rule.target, status.rule.port)));
+            let message = format!("there are {} rules: {names}", rules.len());
+            Err(Failure::new(Exit::Usage, message).try_this("name a port, a target, or all"))
+        }
+    }
+}
+
+fn words(choice: &Choice) -> String {
+    match (&choice.which, choice.port) {
+        (Some(Which::Target(target)), Some(port)) => format!("for port {port} of {target}"),
+        (Some(Which::Target(target)), None) => format!("for {target}"),
+        (Some(Which::Port(port)), _) => format!("for port {port}"),
+        (Some(Which::All) | None, _) => "there".to_owned(),
+    }
+}
+
+fn show(dir: &StateDir, form: Form) -> Result<Exit, Failure> {
+    let rules = ipc::status(dir)?.mirror;
+    match form {
+        Form::Json => drop(result(serde_json::to_string_pretty(&rules).expect("rules are JSON"))),
+        Form::Text if rules.is_empty() => drop(result("no rules; adit mirror TARGET PORT makes one")),
+        Form::Text => drop(result(mirror_text::table(&rules).trim_end())),
+    }
+    Ok(Exit::Done)
+}
+
+fn ask(dir: &StateDir, request: &Request) -> Result<Vec<RuleReply>, Failure> {
+    let mut conversation = ipc::ask(dir, request)?;
+    conversation.set_patience(PATIENCE);
+    match conversation.next(dir)? {
+        Some(Reply::Mirror { rules }) => Ok(rules),
+        Some(Reply::Refused { reason }) => Err(Failure::new(Exit::Failed, reason)),
+        Some(Reply::Leaving | Reply::Status(_) | Reply::Printed { .. }) | None => {
+            Err(Failure::new(Exit::NotConnected, "the session ended"))
+        }
+    }
+}
+
+/// Why a rule is not there, with its exit code and what to do.
+fn refusal(reply: &RuleReply, status: &Status) -> Failure {
+    let rule = &reply.rule;
+    let named = format!("{}, port {}", rule.target, rule.port);
+    match &reply.standing {
+        Standing::Refused { reason } => {
+            let identity = &status.summary.link.identity;
+            Failure::new(Exit::Refused, format!("{identity} may not mirror {named}: {reason}"))
+        }
+        Standing::UnknownTarget { nearest } => {
+            let failure = Failure::new(Exit::Failed, format!("there is no target {}", rule.target));
+            match nearest.split_first() {
+                Some((best, others)) => {
+                    let others = if others.is_empty() { String::new() } else { format!("; or {}", list(others)) };
+                    failure.try_this(format!("adit mirror {best} {}{others}", rule.port))
+                }
+                None => failure.try_this("the names are those of [[target]] in gateway.toml"),
+            }
+        }
+        Standing::UnknownReplica { replicas } => {
+            let asked = rule.replica.as_deref().unwrap_or_default();
+            Failure::new(Exit::Failed, format!("{} has no replica {asked}", rule.target))
+                .try_this(format!("--replica with one of {}", list(replicas)))
+        }
+        Standing::Rejected { why: Rejection::Invalid, reason } => {
+            Failure::new(Exit::Usage, format!("{named}: {reason}"))
+        }
+        other @ (Standing::Waiting { .. }
+        | Standing::On
+        | Standing::Off
+        | Standing::NoReplica
+        | Standing::Removed
+        | Standing::Failed { .. }
+        | Standing::Rejected { .. }) => {
+            let reason = mirror_text::why(other).unwrap_or_else(|| "it was not taken".to_owned());
+            Failure::new(Exit::Failed, format!("{named}: {reason}"))
+        }
+    }
+}
+
+/// Prints the lesser of two failures and returns the other: a command has one exit code.
+fn worse(one: Failure, other: Failure) -> Failure {
+    let (lesser, worse) = if one.exit.code() > other.exit.code() { (other, one) } else { (one, other) };
+    output::failure(&lesser);
+    worse
+}

@@ -1,0 +1,88 @@
+//! `adit mirror --print`: shows what comes until Ctrl-C. The session takes the rule away when this end of the socket is closed, however
+//! that happens. Before: [`super::mirror`]; after: [`crate::mirror_text`].
+
+use std::{
+    net::Shutdown,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::{SigSet, Signal};
+use tunnel::control::{
+    message::{Reply, Request},
+    mirror_message::RuleReply,
+    state_dir::StateDir,
+};
+
+use crate::{
+    exit::{Exit, Failure},
+    ipc,
+    mirror_text::shown,
+    output,
+};
+
+/// The session says something at least every few seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the rule may take to go: the gateway is not waited for.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks whether it is gone.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+pub(super) fn follow(dir: &StateDir, made: &[RuleReply]) -> Result<Exit, Failure> {
+    let rules: Vec<u32> = made.iter().filter_map(|reply| reply.id).collect();
+    // Blocked before the thread is made that takes them, so that none is handled in any other way.
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    signals.thread_block().map_err(|errno| Failure::new(Exit::Failed, format!("cannot wait for Ctrl-C: {errno}")))?;
+    let mut conversation = ipc::ask(dir, &Request::Print { rules: rules.clone() })?;
+    conversation.set_patience(PATIENCE);
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let (flag, socket) = (Arc::clone(&interrupted), conversation.socket());
+    thread::spawn(move || {
+        // Ends with the process when no signal comes.
+        if signals.wait().is_ok() {
+            flag.store(true, Relaxed);
+            let _ = socket.map(|socket| socket.shutdown(Shutdown::Both));
+        }
+    });
+    let ended = print(dir, &mut conversation);
+    drop(conversation);
+    if interrupted.load(Relaxed) {
+        await_removal(dir, &rules);
+        output::progress("the rule is gone");
+        return Ok(Exit::Done);
+    }
+    ended
+}
+
+fn print(dir: &StateDir, conversation: &mut ipc::Conversation) -> Result<Exit, Failure> {
+    loop {
+        let (events, lost) = match conversation.next(dir)? {
+            Some(Reply::Printed { events, lost }) => (events, lost),
+            Some(Reply::Refused { reason }) => return Err(Failure::new(Exit::Failed, reason)),
+            Some(Reply::Leaving | Reply::Status(_) | Reply::Mirror { .. }) | None => {
+                return Err(Failure::new(Exit::NotConnected, "the rule is gone, or the session ended"));
+            }
+        };
+        if lost > 0 {
+            output::progress(format_args!("... {lost} left out: they came faster than they were read"));
+        }
+        if !events.iter().all(|event| output::result(shown::event(event))) {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+fn await_removal(dir: &StateDir, rules: &[u32]) {
+    let deadline = Instant::now() + GONE_WITHIN;
+    let is_there = || {
+        let status = ipc::status(dir);
+        status.is_ok_and(|status| status.mirror.iter().any(|rule| rules.contains(&rule.id)))
+    };
+    while is_there() && Instant::now() < deadline {
+        thread::sleep(LOOK_EVERY);
+    }
+}
