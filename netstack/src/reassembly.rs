@@ -1,163 +1,326 @@
 //! [`Reassembler`]: what clients send to a target, as bytes in order, from the frames that a tap sees. Passive, and one direction only.
 //!
-//! Before: [`crate::packet::Packet::parse_captured`], [`Segment::parse`]; after: the tap, which forwards each [`Event`].
+//! Owns the flows of a tap, how many there may be, and how much they may hold. Does not own the frames ([`crate::packet`]), what the tap
+//! asks the target's sockets, nor what becomes of the events. Before: [`crate::packet::Packet::parse_captured`] and
+//! [`Segment::parse`]; after: the tap, which forwards each [`Event`]. A segment's way:
+//!
+//! 1. [`Reassembler::segment`]: [`flows`] finds its flow by [`key`];
+//! 2. [`handshake`] decides whether it opens one;
+//! 3. [`stream`] passes it on in order, has it held ([`held`]), or finds a gap;
+//! 4. [`holders`] keeps what is held within [`Limits`];
+//! 5. [`settlement`]: what the target's own sockets say of flows that may have gone unseen; [`expiry`]: what time decides.
+//!
+//! # What comes out
+//!
+//! The bytes that the target's application reads, in their order, each once, or an [`Event::Gap`] of exactly as many as are missing. What
+//! a side that only listens to the client can't see limits this; in each case a client would have to work against itself:
+//!
+//! - The target drops segments that are taken here: with a wrong checksum ([`checksum_holds`]), an acknowledgment of what was never
+//!   sent, an old timestamp (PAWS), beyond its window, without memory for them. The client sends them again, with the same bytes.
+//! - Overlaps of what waits behind a hole are decided as Linux decides them, or are a gap ([`held`]).
+//! - Urgent data stays where it is in the stream (`SO_OOBINLINE`); a program that asks for nothing gets the last byte of it by another way.
+//! - Who can send with the client's address may end a flow here, or open one, by what a target would challenge (RFC 5961): a SYN and what
+//!   continues it, or, after the ring lost something, a reset that is not exact. Live flows that the target has confirmed do not go for
+//!   such ones.
 
+mod chain;
 mod event;
+mod expiry;
+mod flows;
+mod handshake;
+mod held;
+mod holders;
+mod key;
+mod limits;
 mod segment;
+mod settlement;
+mod stream;
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
-
-use rustc_hash::FxBuildHasher;
-
+use self::{
+    chain::Chain,
+    flows::{Class, Flows, State},
+    handshake::{Embryo, Follow},
+    held::Arrival,
+    holders::Holders,
+    key::Key,
+    stream::{Arrived, Standing, Stream},
+};
 pub use self::{
     event::{Event, FlowId, GapReason},
-    segment::{Flags, Segment},
+    limits::Limits,
+    segment::{Flags, Segment, checksum_holds},
+    settlement::{Asked, Received},
 };
 use crate::moment::Moment;
 
-/// How much a [`Reassembler`] may hold, and for how long.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Flows, of every kind.
-    pub flows: usize,
-    /// Bytes that one flow may hold behind a hole.
-    pub held_bytes_per_flow: usize,
-    /// Bytes that all may hold behind holes.
-    pub held_bytes: usize,
-    /// How long a hole may wait that the ring may have made. One that it can't have made waits for as long as there is room.
-    pub hole_patience: Duration,
-    /// Flows that were silent for so long become unsettled.
-    pub idle: Duration,
-}
-
-impl Limits {
-    /// For one target.
-    pub const DEFAULT: Self = Self {
-        flows: 32_768,
-        held_bytes_per_flow: 4 << 20,
-        held_bytes: 8 << 20,
-        hole_patience: Duration::from_secs(1),
-        idle: Duration::from_secs(300),
-    };
-}
-
-/// When the target's sockets were looked at: made by [`Reassembler::ask`], handed back with the answers.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    #[expect(dead_code, reason = "the skeleton asks nothing")]
-    at: Moment,
-    #[expect(dead_code, reason = "the skeleton asks nothing")]
-    epoch: u32,
-}
-
-/// What a socket of the target says (`INET_DIAG_INFO`).
-#[derive(Debug, Clone, Copy)]
-pub struct Received {
-    /// `tcpi_bytes_received`: counted from the stream's start. Linux counts the FIN as one byte, too.
-    pub bytes: u64,
-    /// Whether the FIN has been received: the socket's state is CLOSE_WAIT, LAST_ACK, CLOSING or TIME_WAIT.
-    pub ended: bool,
-}
+/// A flow's place among those of its age is right to this.
+const AGE_MICROS: u64 = 1_000_000;
 
 /// The flows of a tap.
+///
+/// Every moment is one of the frames' clock: [`Reassembler::segment`] needs to know when a frame was captured, not when it is looked at, or
+/// a tap that was stopped would take what it missed for nothing.
 #[derive(Debug)]
 pub struct Reassembler {
-    flows: HashMap<(SocketAddr, SocketAddr), (FlowId, u32), FxBuildHasher>,
-    next: u32,
+    limits: Limits,
+    flows: Flows,
+    holders: Holders,
+    /// How often the ring has lost something.
     epoch: u32,
+    /// The epoch when the target was asked last.
+    asked_epoch: u32,
 }
 
 impl Reassembler {
-    /// No flows. The `seed` must be unpredictable for who sends to the target.
-    pub fn new(_limits: Limits, _seed: u64) -> Self {
-        Self { flows: HashMap::default(), next: 0, epoch: 0 }
+    /// No flows. The `seed` must be unpredictable for those who send to the target.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Self { limits, flows: Flows::new(limits, seed), holders: Holders::new(), epoch: 1, asked_epoch: 1 }
     }
 
-    /// Takes a segment in; every event that follows from it, of its flow and of others that had to go for it, goes into `sink`.
-    pub fn segment<'a>(&mut self, segment: &Segment<'a>, _now: Moment, sink: &mut impl FnMut(FlowId, Event<'a>)) {
-        let key = (segment.client, segment.server);
-        if segment.flags.contains(Flags::SYN) {
-            self.next = self.next.wrapping_add(1);
-            let id = FlowId::new(self.next);
-            self.flows.insert(key, (id, segment.seq.wrapping_add(1)));
-            sink(id, Event::Opened { client: segment.client, server: segment.server, from_start: true });
-            return;
-        }
-        let Some((id, next)) = self.flows.get_mut(&key).filter(|(_, next)| *next == segment.seq) else { return };
-        let len = u32::try_from(segment.payload.len()).expect("a packet is less than 4 GiB");
-        *next = next.wrapping_add(len);
-        if len > 0 {
-            let pushed = segment.flags.contains(Flags::PSH);
-            sink(*id, Event::Bytes { bytes: segment.payload.into(), starts_segment: true, pushed });
-        }
-        if segment.flags.contains(Flags::FIN) {
-            sink(*id, Event::Finished);
-            self.flows.remove(&key);
+    /// Takes in a segment that was captured at `now`; every event that follows from it, of its flow and of others that had to go for it,
+    /// goes into `sink`. The order between segments need not be that of capture, but is best near it.
+    pub fn segment<'a>(&mut self, segment: &Segment<'a>, now: Moment, sink: &mut impl FnMut(FlowId, Event<'a>)) {
+        let key = Key::new(segment.client, segment.server);
+        let Some(index) = self.flows.find(key) else { return self.stranger(key, segment, now, sink) };
+        match &mut self.flows.slot_mut(index).state {
+            State::Open(_) => self.continue_open(index, segment, now, sink),
+            State::Embryo(embryo) if segment.opens() => embryo.repeat(segment, self.epoch),
+            State::Embryo(embryo) => match embryo.follow(segment, self.epoch) {
+                Follow::Start { first, early, epoch } => {
+                    self.open_from_start(index, (first, epoch), &early, now, sink);
+                    self.continue_open(index, segment, now, sink);
+                }
+                Follow::Refusal => self.flows.remove(index),
+                Follow::Stranger if joins(segment) => {
+                    self.flows.remove(index);
+                    self.stranger(key, segment, now, sink);
+                }
+                Follow::Stranger => {}
+            },
+            // One that opened what has ended may come again, late.
+            State::Ended { first } if segment.opens() && *first != Some(segment.seq.wrapping_add(1)) => {
+                self.flows.remove(index);
+                self.stranger(key, segment, now, sink);
+            }
+            State::Ended { .. } | State::Free => {}
         }
     }
 
-    /// The ring lost frames between the segment before and the one that comes next.
+    /// The ring's statistics show that it lost something before the segment that comes next.
     pub const fn lost(&mut self) {
         self.epoch += 1;
     }
 
-    /// Call this, then look at the target's sockets, then hand in every frame that was captured by then, and then answer with
-    /// [`Reassembler::settle`] or [`Reassembler::gone`] for each of [`Reassembler::unsettled`].
-    pub const fn ask(&self, now: Moment) -> Asked {
-        Asked { at: now, epoch: self.epoch }
+    /// Open flows.
+    pub const fn flows(&self) -> usize {
+        self.flows.open()
     }
 
-    /// Whether [`Reassembler::unsettled`] may have any. O(1).
-    pub const fn is_unsettled(&self) -> bool {
-        false
-    }
-
-    /// The flows of which the target's sockets know more than was seen: (client, server). O(n).
-    pub fn unsettled(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
-        std::iter::empty()
-    }
-
-    /// The target has a socket for this flow, and this is what it says.
-    pub fn settle(
-        &mut self,
-        (_client, _server): (SocketAddr, SocketAddr),
-        _received: Received,
-        _asked: Asked,
-        _now: Moment,
-        _sink: &mut impl FnMut(FlowId, Event<'static>),
-    ) {
-    }
-
-    /// The target has no socket for this flow.
-    pub fn gone(
-        &mut self,
-        (_client, _server): (SocketAddr, SocketAddr),
-        _asked: Asked,
-        _now: Moment,
-        _sink: &mut impl FnMut(FlowId, Event<'static>),
-    ) {
+    /// What is held behind holes, counted as [`Limits`] does.
+    pub const fn held_bytes(&self) -> usize {
+        self.holders.bytes()
     }
 
     /// Forgets, with [`Event::Gone`], the flows that are not to be kept any more: `keep(client, server)`. O(n).
-    pub fn retain(
+    pub fn retain<'a>(
         &mut self,
-        mut keep: impl FnMut(SocketAddr, SocketAddr) -> bool,
-        sink: &mut impl FnMut(FlowId, Event<'static>),
+        mut keep: impl FnMut(std::net::SocketAddr, std::net::SocketAddr) -> bool,
+        sink: &mut impl FnMut(FlowId, Event<'a>),
     ) {
-        self.flows.retain(|&(client, server), &mut (id, _)| {
-            let kept = keep(client, server);
-            if !kept {
-                sink(id, Event::Gone);
+        for index in self.flows.indices() {
+            let slot = self.flows.slot(index);
+            if !matches!(slot.state, State::Free) && !keep(slot.key.client(), slot.key.server()) {
+                self.evict(index, sink);
+                if self.flows.indices().is_empty() {
+                    break;
+                }
             }
-            kept
-        });
+        }
     }
 
-    /// Does what is due by `now`.
-    pub fn timeout(&mut self, _now: Moment, _sink: &mut impl FnMut(FlowId, Event<'static>)) {}
-
-    /// When [`Reassembler::timeout`] is due.
-    pub const fn poll_at(&self) -> Option<Moment> {
-        None
+    /// A segment of no flow that is known.
+    fn stranger<'a>(&mut self, key: Key, segment: &Segment<'a>, now: Moment, sink: &mut impl FnMut(FlowId, Event<'a>)) {
+        if segment.opens() {
+            self.make_room(Class::Embryo, sink);
+            self.flows.add(key, State::Embryo(Embryo::new(segment, self.epoch)), Class::Embryo, now);
+        } else if joins(segment) {
+            self.make_room(Class::Seen, sink);
+            let stream = Stream::from_middle(segment.seq, self.epoch, now, now + self.limits.hole_patience);
+            let index = self.flows.add(key, State::Open(stream), Class::Seen, now);
+            self.ask_about(index, settlement::BASE);
+            let id = self.flows.number(index);
+            sink(id, Event::Opened { client: segment.client, server: segment.server, from_start: false });
+            self.continue_open(index, segment, now, sink);
+        }
     }
+
+    /// Opens a flow whose stream begins at sequence number `first`, as was known when `epoch` began.
+    fn open_from_start<'a>(
+        &mut self,
+        index: u32,
+        (first, epoch): (u32, u32),
+        early: &[u8],
+        now: Moment,
+        sink: &mut impl FnMut(FlowId, Event<'a>),
+    ) {
+        self.make_room(Class::Seen, sink);
+        let mut stream = Stream::from_start(first, epoch, now);
+        let id = self.flows.number(index);
+        let slot = self.flows.slot(index);
+        sink(id, Event::Opened { client: slot.key.client(), server: slot.key.server(), from_start: true });
+        if !early.is_empty() {
+            let held = stream.held.get_or_insert_default();
+            held.insert(Arrival { start: 0, payload: early, fin: false, pushed: false, epoch });
+            stream.drain(&mut |event| sink(id, event));
+        }
+        let slot = self.flows.slot_mut(index);
+        (slot.state, slot.opened) = (State::Open(stream), now);
+        self.flows.place(index, Class::Seen, now);
+    }
+
+    fn continue_open<'a>(
+        &mut self,
+        index: u32,
+        segment: &Segment<'a>,
+        now: Moment,
+        sink: &mut impl FnMut(FlowId, Event<'a>),
+    ) {
+        let epoch = self.epoch;
+        let slot = self.flows.slot_mut(index);
+        let State::Open(stream) = &mut slot.state else { return };
+        if segment.flags.contains(Flags::SYN) && !segment.flags.contains(Flags::RST) {
+            // RFC 5961 4.2: it changes nothing by itself. The client's reset follows, or what continues this SYN.
+            let first = segment.seq.wrapping_add(1);
+            stream.rival = Some(first).filter(|_| segment.opens() && stream.first() != Some(first));
+            return;
+        }
+        if let Some(first) =
+            stream.rival.filter(|&rival| handshake::continues(segment, rival, stream.ahead(segment.seq)))
+        {
+            sink(slot.id, Event::Gone);
+            self.close(index);
+            self.flows.place(index, Class::Embryo, now);
+            self.open_from_start(index, (first, epoch), &[], now, sink);
+            return self.continue_open(index, segment, now, sink);
+        }
+        let arrived = Arrived { now, epoch, silence: now.since(slot.seen) };
+        let id = slot.id;
+        slot.seen = slot.seen.max(now);
+        let standing = stream.accept(segment, arrived, &mut |event| sink(id, event));
+        let at_rest = !stream.waits() && !stream.unsure && slot.waiting.is_none();
+        if now.since(slot.placed).as_micros() >= AGE_MICROS.into() {
+            self.refresh(index, now);
+        }
+        if standing != Standing::Open || !at_rest {
+            self.conclude(index, standing, now, sink);
+        }
+    }
+
+    /// It is alive: the youngest of its class.
+    fn refresh(&mut self, index: u32, now: Moment) {
+        self.flows.place(index, self.flows.class(index), now);
+        self.answered(index, settlement::IDLE);
+    }
+
+    /// After anything that may have changed what an open flow waits for.
+    fn conclude<'a>(&mut self, index: u32, standing: Standing, now: Moment, sink: &mut impl FnMut(FlowId, Event<'a>)) {
+        self.account(index, standing, now, sink);
+        while let Some(victim) = self.over_limit(index) {
+            let standing = self.give_up_hole(victim, GapReason::Held, sink);
+            self.account(victim, standing, now, sink);
+        }
+    }
+
+    /// Who has to give up a hole, after `index` has held more.
+    fn over_limit(&self, index: u32) -> Option<u32> {
+        let held = self.flows.stream(index).map_or(0, Stream::held_bytes);
+        if held > self.limits.held_bytes_per_flow {
+            return Some(index);
+        }
+        self.holders.largest().filter(|_| self.holders.bytes() > self.limits.held_bytes)
+    }
+
+    /// Makes the first hole a gap: of the ring if that is possible, or else for `reason`.
+    fn give_up_hole<'a>(
+        &mut self,
+        index: u32,
+        reason: GapReason,
+        sink: &mut impl FnMut(FlowId, Event<'a>),
+    ) -> Standing {
+        let epoch = self.epoch;
+        let slot = self.flows.slot_mut(index);
+        let (id, since) = (slot.id, slot.waiting.map_or(Moment::ORIGIN, |(since, _)| since));
+        let State::Open(stream) = &mut slot.state else { return Standing::Gone };
+        let missed = stream.may_have_missed(since, epoch);
+        stream.give_up_hole(if missed { GapReason::Ring } else { reason }, &mut |event| sink(id, event))
+    }
+
+    /// Notes what the flow holds and waits for, or that it is over.
+    fn account<'a>(&mut self, index: u32, standing: Standing, now: Moment, sink: &mut impl FnMut(FlowId, Event<'a>)) {
+        let slot = self.flows.slot_mut(index);
+        let State::Open(stream) = &slot.state else { return };
+        let last = match standing {
+            Standing::Open => None,
+            Standing::Finished => Some(Event::Finished),
+            Standing::Reset => Some(Event::Reset),
+            Standing::Gone => Some(Event::Gone),
+        };
+        if let Some(last) = last {
+            sink(slot.id, last);
+            self.close(index);
+            if standing == Standing::Gone {
+                return self.flows.remove(index);
+            }
+            self.make_room(Class::Ended, sink);
+            return self.flows.place(index, Class::Ended, now);
+        }
+        let (bytes, next, waits) = (stream.held_bytes(), stream.next, stream.waits());
+        let doubt = stream.lost_track.is_some() || stream.unsure;
+        self.holders.set_held(index, bytes);
+        if !waits {
+            slot.waiting = None;
+            self.holders.wait_no_more(index);
+        } else if slot.waiting.is_none_or(|(_, at)| at != next) {
+            slot.waiting = Some((now, next));
+            self.holders.wait(index);
+            self.answered(index, settlement::HOLE);
+        }
+        if doubt {
+            self.ask_about(index, settlement::DOUBT);
+        }
+        if !waits {
+            self.answered(index, settlement::HOLE);
+        }
+    }
+
+    /// Sends those away that have to go for one of `class`.
+    fn make_room<'a>(&mut self, class: Class, sink: &mut impl FnMut(FlowId, Event<'a>)) {
+        while let Some(index) = self.flows.surplus(class) {
+            self.evict(index, sink);
+        }
+    }
+
+    fn evict<'a>(&mut self, index: u32, sink: &mut impl FnMut(FlowId, Event<'a>)) {
+        let slot = self.flows.slot(index);
+        if matches!(slot.state, State::Open(_)) {
+            sink(slot.id, Event::Gone);
+        }
+        self.close(index);
+        self.flows.remove(index);
+    }
+
+    /// Lets go of what an open flow holds.
+    fn close(&mut self, index: u32) {
+        self.holders.set_held(index, 0);
+        self.holders.wait_no_more(index);
+        self.flows.close(index);
+    }
+}
+
+/// Whether a segment of an unknown flow shows that there is one: payload does. A single byte that was not pushed may be that of a
+/// keep-alive, which no application gets.
+fn joins(segment: &Segment<'_>) -> bool {
+    let controls = Flags::SYN.0 | Flags::RST.0 | Flags::ACK.0;
+    let keep_alive = segment.payload.len() == 1 && !segment.flags.contains(Flags::PSH);
+    segment.flags.0 & controls == Flags::ACK.0 && !segment.payload.is_empty() && !keep_alive
 }
