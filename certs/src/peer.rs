@@ -16,6 +16,8 @@ pub(crate) const URI_PREFIX: &str = "adit://identity/";
 pub struct PeerIdentity {
     /// The name in the certificate.
     pub name: IdentityName,
+    /// The certificate's serial number, in hexadecimal with colons: what an audit knows it by.
+    pub serial: String,
     /// When the certificate begins.
     pub not_before: SystemTime,
     /// When it ends: QUIC never looks again, so the gateway closes the session then.
@@ -48,7 +50,8 @@ pub fn peer_identity(certificate: &CertificateDer<'_>) -> Result<PeerIdentity, P
     };
     let name = uri.strip_prefix(URI_PREFIX).and_then(|name| name.parse().ok()).ok_or(PeerError::NoName)?;
     let validity = certificate.validity();
-    Ok(PeerIdentity { name, not_before: time(&validity.not_before), not_after: time(&validity.not_after) })
+    let serial = certificate.raw_serial_as_string();
+    Ok(PeerIdentity { name, serial, not_before: time(&validity.not_before), not_after: time(&validity.not_after) })
 }
 
 pub(crate) fn time(time: &ASN1Time) -> SystemTime {

@@ -1,8 +1,8 @@
-//! `gateway.toml`: what the gateway listens on, what its cluster is, and how much a session may use.
+//! `gateway.toml`: what the gateway listens on, what its cluster is, who may do what, and how much a session may use.
 //!
 //! A file is read in two steps: [`raw`] is its form, [`validate`] turns it into what the rest of the crate relies on, so that
 //! nothing is checked twice. An error says the line, the key, what is wrong and what would be right ([`position`]).
-//! Next: [`crate::cluster`] and [`crate::server`].
+//! Next: [`crate::cluster`], [`crate::policy`] and [`crate::server`].
 
 use std::{
     fs, io,
@@ -14,6 +14,9 @@ use std::{
 use link::prefix::Prefix;
 use thiserror::Error;
 
+use crate::policy::Allow;
+
+mod allow;
 mod position;
 mod raw;
 mod validate;
@@ -21,24 +24,30 @@ mod validate;
 pub use validate::Problem;
 
 /// A whole, valid configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The file it is from.
+    pub path: PathBuf,
     /// UDP and TCP address of the link.
     pub listen: SocketAddr,
     /// Address of the metrics and health endpoints, if they are wanted.
     pub metrics: Option<SocketAddr>,
     /// Where the authority lives.
     pub state_dir: PathBuf,
+    /// Where the audit goes, if not to the log.
+    pub audit: Option<PathBuf>,
     /// What the cluster's network is.
     pub cluster: Cluster,
     /// What may be mirrored.
     pub targets: Vec<Target>,
+    /// Who may do what.
+    pub allows: Vec<Allow>,
     /// How much a session may use.
     pub limits: Limits,
 }
 
 /// The `[cluster]` table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// Who knows the cluster's targets.
     pub provider: ProviderKind,
@@ -164,11 +173,27 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let parsed = raw::parse(text).and_then(validate::config);
+        let parsed = raw::parse(text).and_then(|file| validate::config(file, path));
         parsed.map_err(|(span, problem)| {
             let position::Position { line, key } = position::locate(text, span.start);
             ConfigError::Invalid { path: path.to_owned(), line, key, problem }
         })
+    }
+
+    /// The keys that differ from `next`'s and are in force only after a restart.
+    pub(crate) fn changes_for_a_restart(&self, next: &Self) -> Vec<&'static str> {
+        [
+            ("listen", self.listen != next.listen),
+            ("metrics", self.metrics != next.metrics),
+            ("state_dir", self.state_dir != next.state_dir),
+            ("audit", self.audit != next.audit),
+            ("cluster", self.cluster != next.cluster),
+            ("target", self.targets != next.targets),
+            ("limits", self.limits != next.limits),
+        ]
+        .into_iter()
+        .filter_map(|(key, is_changed)| is_changed.then_some(key))
+        .collect()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use certs::IdentityName;
 use link::{
     control::{ControlError, ToGateway, ToSession, Welcome, read_message, write_message},
     error_code::CloseCode,
@@ -16,7 +17,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::streams::read_header;
+use crate::{policy::Refused, streams::read_header};
 
 /// The greeting must be over by then; it takes one round trip.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +43,9 @@ pub(crate) enum Refusal {
     /// Its certificate is no identity of ours.
     #[error("the certificate is no identity of this gateway: ask for one")]
     Forbidden,
+    /// The configuration has nothing for this identity.
+    #[error("{1}")]
+    Policy(IdentityName, Refused),
     /// Its certificate ended.
     #[error("the identity has expired: ask for a new one")]
     Expired,
@@ -59,7 +63,7 @@ impl Refusal {
         match self {
             Self::Left => CloseCode::Done,
             Self::Busy => CloseCode::Busy,
-            Self::Forbidden => CloseCode::Forbidden,
+            Self::Forbidden | Self::Policy(..) => CloseCode::Forbidden,
             Self::Expired => CloseCode::Expired,
             Self::Version(_) => CloseCode::Version,
             Self::Protocol(_) => CloseCode::Protocol,

@@ -1,6 +1,7 @@
 //! DNS queries of a session, forwarded as they are to the cluster's nameserver, so every record type works.
 //!
-//! 1. [`serve`] reads the query from its stream.
+//! 1. [`serve`] reads the query from its stream. Whoever may reach anything may ask, and ask for any name: what an address is called is no
+//!    secret to those who may dial some of them, and names cannot be told apart by who will be dialed.
 //! 2. [`Nameserver::ask`] sends it by UDP, again if nothing comes, and by TCP when it is large or the answer was cut.
 //! 3. The answer goes back as it came; a query without one resets the stream, and the session says SERVFAIL.
 //!
@@ -65,7 +66,7 @@ pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: Rec
     let code = match refused {
         Dns::Malformed => STREAM_MALFORMED,
         Dns::Limit => STREAM_LIMIT,
-        Dns::Failed | Dns::Answered => DNS_FAILED,
+        Dns::Failed | Dns::Prohibited | Dns::Answered => DNS_FAILED,
     };
     // Each fails only if the session has ended that direction already.
     let _ = send.reset(code);
@@ -73,12 +74,16 @@ pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: Rec
 }
 
 async fn answer(session: &Session, recv: &mut RecvStream) -> Result<Vec<u8>, Dns> {
+    if !session.permit_names() {
+        return Err(Dns::Prohibited);
+    }
     let _slot = session.dns.claim().ok_or(Dns::Limit)?;
     let query = timeout(QUERY_TIMEOUT, recv.read_to_end(MAX_MESSAGE_BYTES)).await;
     let query = query.ok().and_then(Result::ok).filter(|query| message::is_query(query)).ok_or(Dns::Malformed)?;
     tokio::select! {
         answer = session.state.nameserver.ask(&query) => answer.map_err(|NoAnswer| Dns::Failed),
         () = session.over.cancelled() => Err(Dns::Failed),
+        () = session.names_revoked() => Err(Dns::Prohibited),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Echoes: a session's ping becomes a real one from here, and only a real answer is passed back.
 //!
-//! 1. [`request`] checks the address, notes who asked, and sends with a sequence number of the gateway's own.
+//! 1. [`request`] checks what the session may reach, notes who asked, and sends with a sequence number of the gateway's own.
 //! 2. One task a family, [`Echoes::serve`], takes replies and ICMP errors, and [`table`] says whose they are.
 //!
 //! All sessions share one socket a family, so identifiers on the wire are ours and those of sessions cannot meet.
@@ -24,6 +24,7 @@ use crate::{
     datagrams, errno,
     limits::Slot,
     metrics::{Dropped, Echo},
+    policy::Destination,
     server::State,
     session::Session,
 };
@@ -123,6 +124,9 @@ fn answered(state: &State, pinger: &Pinger, event: &Event<'_>) {
     // Late, forged, or not ours: nobody asked.
     let Some(asked) = pinger.with_table(|table| table.take(seq, peer)) else { return };
     let Some(session) = asked.session.upgrade() else { return };
+    if !session.still_permits(Destination::Echo(peer)) {
+        return;
+    }
     let (id, seq) = (asked.id, asked.seq);
     let mut message = Vec::new();
     match *event {
@@ -141,8 +145,8 @@ fn answered(state: &State, pinger: &Pinger, event: &Event<'_>) {
 /// Sends a session's echo request to the cluster.
 pub(crate) fn request(session: &Arc<Session>, id: u32, seq: u16, to: IpAddr, payload: &[u8]) {
     let state = &session.state;
-    let permitted = state.reach.permit_ip(to).and_then(|to| Some((to, state.echoes.pinger(to)?)));
-    let Some((to, pinger)) = permitted else {
+    let permitted = session.permit(Destination::Echo(to)).map(|to| to.ip());
+    let Some((to, pinger)) = permitted.and_then(|to| Some((to, state.echoes.pinger(to)?))) else {
         return tell_unreachable(session, id, seq, Unreachable::Prohibited);
     };
     let now = Instant::now();

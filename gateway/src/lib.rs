@@ -9,13 +9,15 @@
 //!                                       └─ echo
 //! ```
 //! - [`config`]: `gateway.toml`. [`cluster`]: providers, of which `linux` is one.
-//! - [`policy`]: who may reach and mirror what. `reach`: which addresses may be reached at all; `limits`: slots and rates; `errno`: what the kernel's errors mean.
+//! - [`policy`]: who may reach and mirror what; `permit`: asked before anything is dialed; `reload`: the policy changes.
+//! - `audit`: what happened, for those who have to know. `reach`: which addresses may be reached at all; `limits`: slots and rates; `errno`: what the kernel's errors mean.
 //! - `metrics`, `observe`: what is counted, and the HTTP endpoints that show it.
 //! - [`tap`]: the process in a target's network that copies what arrives there.
 //! - [`run`](mod@run): the process around a gateway.
 //!
 //! It knows the link ([`link`]) and the identities ([`certs`]), and nothing of the session's half.
 
+mod audit;
 pub mod cluster;
 pub mod config;
 mod connected_udp;
@@ -29,8 +31,10 @@ mod limits;
 mod metrics;
 mod observe;
 mod outbound;
+mod permit;
 pub mod policy;
 mod reach;
+mod reload;
 pub mod run;
 mod scratch;
 mod server;
@@ -39,6 +43,8 @@ mod streams;
 pub mod tap;
 mod udp;
 
+pub use audit::AuditError;
 pub use dns::ResolveError;
 pub use observe::ObserveError;
+pub use reload::Reloader;
 pub use server::{Gateway, Shutdown, StartError};

@@ -1,6 +1,7 @@
 //! `adit-gateway`: the command line of the cluster's half. Next: [`gateway::run`].
 
 mod allocator;
+mod check;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -29,6 +30,7 @@ A gateway.toml that would do:
   listen    = \"0.0.0.0:7844\"             # UDP, and TCP for the `tcp` carrier
   metrics   = \"127.0.0.1:9464\"           # optional: /metrics, /healthz, /readyz
   state_dir = \"/var/lib/adit-gateway\"    # the authority, made on first start
+  audit     = \"/var/log/adit-gateway/audit.jsonl\"   # optional: else in the log
 
   [cluster]
   provider = \"linux\"
@@ -38,7 +40,12 @@ A gateway.toml that would do:
 
   [[target]]
   name  = \"shop/deploy/web\"
-  netns = [\"/run/netns/web-1\"]";
+  netns = [\"/run/netns/web-1\"]
+
+  [[allow]]                                # none: all reach every route and mirror nothing
+  name   = \"alice\"                       # or a pattern: ci-*
+  reach  = [\"10.96.0.0/16\", \"10.244.1.7:5432/tcp\"]
+  mirror = [\"shop/*\", \"bank/deploy/web:8080\"]";
 
 /// The cluster's half of adit: lets developers' machines into this network, within limits.
 #[derive(Parser)]
@@ -50,9 +57,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT, then drain; a second signal ends at once.
+    /// Serve until SIGTERM or SIGINT, then drain; a second signal ends at once. SIGHUP reads [[allow]] again and reopens the audit.
     Run(Run),
-    /// Read the configuration and say what is wrong with it, without starting anything.
+    /// Read the configuration and say what is wrong with it, or who may what, without starting anything.
     Check(ConfigFile),
     /// Make identities for developers.
     Identity {
@@ -140,17 +147,7 @@ fn serve(run: &Run) -> anyhow::Result<()> {
 
 fn check(file: &ConfigFile) -> anyhow::Result<()> {
     let config = Config::load(&file.config)?;
-    let mut out = io::stdout().lock();
-    for warning in gateway::cluster::provider(&config).warnings() {
-        writeln!(out, "warning: {warning}")?;
-    }
-    let routes: Vec<String> = config.cluster.routes.iter().map(ToString::to_string).collect();
-    writeln!(out, "{} is good", file.config.display())?;
-    writeln!(out, "  listen   {} (UDP and TCP)", config.listen)?;
-    writeln!(out, "  domain   {}", config.cluster.domain)?;
-    writeln!(out, "  routes   {}", routes.join(", "))?;
-    writeln!(out, "  targets  {}", config.targets.len())?;
-    Ok(())
+    Ok(check::report(&config, &mut io::stdout().lock())?)
 }
 
 fn issue_identity(issue: &Issue) -> anyhow::Result<()> {

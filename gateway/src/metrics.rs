@@ -81,6 +81,14 @@ labels! {
     Failed = "failed",
     Malformed = "malformed",
     Limit = "limit",
+    Prohibited = "prohibited",
+}
+
+labels! {
+    /// What became of a configuration that was read again.
+    Reload, "outcome":
+    Applied = "applied",
+    Failed = "failed",
 }
 
 labels! {
@@ -159,6 +167,8 @@ pub(crate) struct Metrics {
     pub(crate) dropped: Counts<Dropped>,
     pub(crate) dns: Counts<Dns>,
     pub(crate) echoes: Counts<Echo>,
+    pub(crate) reloads: Counts<Reload>,
+    pub(crate) lost_audit_lines: Counter,
 }
 
 impl Metrics {
@@ -181,6 +191,8 @@ impl Metrics {
             dropped: counts(r, "dropped_datagrams", "Datagrams that went no further, by reason"),
             dns: counts(r, "dns_queries", "DNS queries, by what became of them"),
             echoes: counts(r, "echoes", "Echo requests, by what became of them; the rest had no answer"),
+            reloads: counts(r, "reloads", "Configurations read again, by what became of them"),
+            lost_audit_lines: counter(r, "lost_audit_lines", "Lines of the audit that could not be written"),
             registry,
         }
     }

@@ -1,9 +1,9 @@
 //! TCP flows, host to cluster.
 //!
-//! 1. [`serve`] checks the address against the routes and the session's limits.
+//! 1. [`serve`] checks the address against what the session may reach, and its limits.
 //! 2. [`mod@dial`] connects, while the session still wants it.
 //! 3. One [`DialOutcome`] byte tells the session, which answers the application's SYN.
-//! 4. [`link::splice`] carries the bytes until both sides have finished or one is reset.
+//! 4. [`link::splice`] carries the bytes until both sides have finished, one is reset, or the address may no longer be reached.
 //!
 //! Before: [`crate::streams`]; after: the service. The session's side of the same flow: `tunnel::outbound`.
 
@@ -20,6 +20,7 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::{
     dial, errno,
     metrics::{Dial, Held},
+    policy::Destination,
     session::Session,
 };
 
@@ -29,9 +30,9 @@ pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: Rec
     let dialed = dial(session, &mut send, to).await;
     metrics.dials.count(dialed.as_ref().map_or_else(|ended| *ended, |_| Dial::Connected));
     let outcome = match dialed {
-        Ok(socket) => {
+        Ok((socket, to)) => {
             if send.write_all(&[DialOutcome::Connected as u8]).await.is_ok() {
-                carry(session, socket, send, recv).await;
+                carry(session, socket, to, send, recv).await;
             }
             return;
         }
@@ -51,28 +52,35 @@ pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: Rec
     let _ = recv.stop(FLOW_RESET);
 }
 
-/// Connects, or says how that ended. Ends early when the session stops the stream or is gone.
-async fn dial(session: &Session, send: &mut SendStream, to: SocketAddr) -> Result<TcpStream, Dial> {
+/// Connects, and gives what was dialed; or says how that ended. Ends early when the session stops the stream or is gone.
+async fn dial(session: &Session, send: &mut SendStream, to: SocketAddr) -> Result<(TcpStream, SocketAddr), Dial> {
     let limits = &session.state.limits;
-    let to = session.state.reach.permit(to).ok_or(Dial::Prohibited)?;
+    let Some(Destination::Tcp(to)) = session.permit(Destination::Tcp(to)) else { return Err(Dial::Prohibited) };
     if session.state.draining.is_cancelled() || !session.dial_rate.allows(Instant::now()) {
         return Err(Dial::Busy);
     }
     let _pending = session.pending_dials.claim().ok_or(Dial::Busy)?;
     tokio::select! {
         dialed = timeout(limits.dial_timeout, dial::dial(to)) => match dialed {
-            Ok(Ok(socket)) => Ok(socket),
+            Ok(Ok(socket)) => Ok((socket, to)),
             Ok(Err(error)) => Err(errno::dial_outcome(&error).into()),
             Err(_) => Err(Dial::TimedOut),
         },
         _ = send.stopped() => Err(Dial::Abandoned),
+        () = session.revoked(Destination::Tcp(to)) => Err(Dial::Prohibited),
     }
 }
 
-async fn carry(session: &Session, socket: TcpStream, send: SendStream, recv: RecvStream) {
+async fn carry(session: &Session, socket: TcpStream, to: SocketAddr, send: SendStream, recv: RecvStream) {
     let metrics = &session.state.metrics;
     let _held = Held::new(&metrics.tcp_flows, &metrics.ended_flows);
-    let ending = splice(socket, send, recv, &session.held, session.over.cancelled(), |moved: Carried| {
+    let over = async {
+        tokio::select! {
+            () = session.over.cancelled() => {}
+            () = session.revoked(Destination::Tcp(to)) => {}
+        }
+    };
+    let ending = splice(socket, send, recv, &session.held, over, |moved: Carried| {
         metrics.bytes_to_cluster.inc_by(moved.to_socket);
         metrics.bytes_to_session.inc_by(moved.to_stream);
     })

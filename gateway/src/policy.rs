@@ -22,6 +22,9 @@ mod glob;
 mod mirror;
 mod ports;
 mod reach;
+mod warnings;
+
+pub use self::warnings::warnings;
 
 /// Of a target's name as a session gave it, in what is said about it: as long as a name can be.
 const TARGET_CHARS: usize = 3 * 253 + 2;
@@ -77,7 +80,7 @@ pub struct Permissions {
 }
 
 /// The configuration does not allow something; the text names the line that is missing.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 pub enum Refused {
     /// No `[[allow]]` is for the identity, although there are some.
     #[error(
@@ -85,7 +88,9 @@ pub enum Refused {
     )]
     Unnamed(IdentityName),
     /// A port of a target may not be mirrored. Whether there is such a target is not said.
-    #[error("'{identity}' may not mirror {pattern}: add mirror = [\"{pattern}\"] to an [[allow]] for '{identity}' in gateway.toml")]
+    #[error(
+        "'{identity}' may not mirror {pattern}: add mirror = [\"{pattern}\"] to an [[allow]] for '{identity}' in gateway.toml"
+    )]
     Mirror {
         /// Who wanted it.
         identity: IdentityName,
@@ -93,19 +98,38 @@ pub enum Refused {
         pattern: String,
     },
     /// An address may not be reached.
-    #[error("'{identity}' may not reach {pattern}: add reach = [\"{pattern}\"] to an [[allow]] for '{identity}' in gateway.toml")]
+    #[error(
+        "'{identity}' may not reach {}: add reach = [\"{}\"] to an [[allow]] for '{identity}' in gateway.toml",
+        to.pattern(), to.pattern()
+    )]
     Reach {
         /// Who wanted it.
         identity: IdentityName,
-        /// The address, port and protocol.
-        pattern: ReachPattern,
+        /// What was wanted.
+        to: Destination,
     },
     /// No route leads there, for anybody.
-    #[error("no route leads to {0}: add a prefix to `routes` in [cluster] of gateway.toml, one of its own for a special range")]
+    #[error(
+        "no route leads to {0}: add a prefix to `routes` in [cluster] of gateway.toml, one of its own for a special range"
+    )]
     NoRoute(Destination),
     /// Names may be asked by those who may reach something.
-    #[error("'{0}' may reach nothing, and so may not ask for names: add reach to an [[allow]] for '{0}' in gateway.toml")]
+    #[error(
+        "'{0}' may reach nothing, and so may not ask for names: add reach to an [[allow]] for '{0}' in gateway.toml"
+    )]
     Names(IdentityName),
+}
+
+impl Refused {
+    /// What was refused, in short: `tcp 10.96.0.30:443`, `mirror shop/deploy/web:8080`, `names` or `session`.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Unnamed(_) => "session".to_owned(),
+            Self::Mirror { pattern, .. } => format!("mirror {pattern}"),
+            Self::Reach { to, .. } | Self::NoRoute(to) => to.to_string(),
+            Self::Names(_) => "names".to_owned(),
+        }
+    }
 }
 
 impl Policy {
@@ -155,7 +179,7 @@ impl Permissions {
         if self.reach.iter().any(|pattern| pattern.opens(to)) {
             return Ok(());
         }
-        Err(Refused::Reach { identity: self.identity.clone(), pattern: to.pattern() })
+        Err(Refused::Reach { identity: self.identity.clone(), to: *to })
     }
 
     /// Whether it may ask the cluster's nameserver: everyone may who may reach anything, since names alone are of no use.

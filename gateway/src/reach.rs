@@ -1,6 +1,6 @@
-//! [`Reach`]: which addresses a session may reach through the gateway. Everything that dials or sends asks here first. Pure.
+//! [`Reach`]: which addresses anybody may reach through the gateway. Pure. Before: [`crate::permit`], which asks here first.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use link::prefix::Prefix;
 
@@ -35,12 +35,7 @@ impl Reach {
     }
 
     /// The address in the form to dial (an IPv4 address mapped into IPv6 is that IPv4 address), or `None` if it may not be reached.
-    pub(crate) fn permit(&self, to: SocketAddr) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.permit_ip(to.ip())?, to.port()))
-    }
-
-    /// The same for an address without a port.
-    pub(crate) fn permit_ip(&self, to: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn permit(&self, to: IpAddr) -> Option<IpAddr> {
         let to = to.to_canonical();
         let route = self.routes.iter().find(|route| route.contains(to))?;
         let is_opened = |special: &Prefix| special.contains(route.address()) && route.bits() >= special.bits();
@@ -54,7 +49,7 @@ mod tests {
 
     fn permits(routes: &[&str], to: &str) -> bool {
         let routes: Vec<Prefix> = routes.iter().map(|route| route.parse().unwrap()).collect();
-        Reach::new(&routes).permit_ip(to.parse().unwrap()).is_some()
+        Reach::new(&routes).permit(to.parse().unwrap()).is_some()
     }
 
     #[test]
@@ -86,6 +81,6 @@ mod tests {
     fn an_address_mapped_into_the_other_family_is_judged_and_dialed_as_what_it_is() {
         assert!(!permits(&["::/1"], "::ffff:127.0.0.1"));
         let reach = Reach::new(&["10.0.0.0/8".parse().unwrap()]);
-        assert_eq!(reach.permit("[::ffff:10.0.0.1]:80".parse().unwrap()), Some("10.0.0.1:80".parse().unwrap()));
+        assert_eq!(reach.permit("::ffff:10.0.0.1".parse().unwrap()), Some("10.0.0.1".parse().unwrap()));
     }
 }

@@ -1,4 +1,4 @@
-//! A gateway as a process of its own: one thread, ended by signals. Before: the binary, or `adit demo`; after: [`crate::server`].
+//! A gateway as a process of its own: one thread, and a second for the audit's file; reloaded and ended by signals. Before: the binary, or `adit demo`; after: [`crate::server`].
 
 use std::io;
 
@@ -25,7 +25,8 @@ pub enum RunError {
     Process(#[from] io::Error),
 }
 
-/// Runs a gateway until SIGTERM or SIGINT, then drains it; a second signal ends it at once.
+/// Runs a gateway until SIGTERM or SIGINT, then drains it; a second signal ends it at once. SIGHUP has the configuration read again, as
+/// [`crate::Reloader`] does.
 ///
 /// One thread carries everything: a hand-over between threads costs more than the work it saves.
 ///
@@ -37,7 +38,15 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let gateway = Gateway::start(config).await?;
+        let reloader = gateway.reloader(config.clone());
+        let reloading = async {
+            while hangup.recv().await.is_some() {
+                reloader.reload().await;
+            }
+            std::future::pending::<()>().await;
+        };
         let shutdown = Shutdown::default();
         let told = async {
             for token in [&shutdown.drain, &shutdown.now] {
@@ -52,6 +61,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         tokio::select! {
             () = gateway.run(shutdown.clone()) => {}
             () = told => {}
+            () = reloading => {}
         }
         Ok(())
     })

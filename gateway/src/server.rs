@@ -17,10 +17,11 @@ use link::{
     version::ALPN,
 };
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    audit::{Audit, AuditError},
     cluster::{self, Provider},
     config::{Config, Limits},
     dns::{Nameserver, ResolveError},
@@ -28,7 +29,9 @@ use crate::{
     limits::Slots,
     metrics::Metrics,
     observe::{ObserveError, Observer},
+    policy::{self, Policy},
     reach::Reach,
+    reload::Reloader,
     session,
 };
 
@@ -39,6 +42,9 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct State {
     pub(crate) provider: Box<dyn Provider>,
     pub(crate) reach: Reach,
+    /// Who may do what; sessions follow it.
+    pub(crate) policy: watch::Sender<Arc<Policy>>,
+    pub(crate) audit: Audit,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) nameserver: Nameserver,
@@ -78,6 +84,9 @@ pub enum StartError {
     /// Its TLS configuration.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Its audit.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Its cluster's nameserver.
     #[error(transparent)]
     Nameserver(#[from] ResolveError),
@@ -117,17 +126,21 @@ impl Gateway {
         let reset_secret = certs::open_or_create_secret(&config.state_dir.join("reset.key"))?;
         let tls = Arc::new(certs::server_config(authority, &[ALPN])?);
         let provider = cluster::provider(config);
-        for warning in provider.warnings() {
+        for warning in provider.warnings().into_iter().chain(policy::warnings(config)) {
             tracing::warn!("{warning}");
         }
+        let metrics = Metrics::new();
+        let audit = Audit::open(config.audit.as_deref(), metrics.lost_audit_lines.clone())?;
         let nameserver = Nameserver::resolve(&config.cluster.nameserver).await?;
         let tasks = TaskTracker::new();
         let listener = Listener::bind(config.listen, tls, &reset_secret, &tasks).await?;
         let state = Arc::new(State {
             reach: Reach::new(&provider.network().routes),
             provider,
+            policy: watch::Sender::new(Arc::new(Policy::new(config.allows.clone()))),
+            audit,
             limits: config.limits.clone(),
-            metrics: Metrics::new(),
+            metrics,
             nameserver,
             echoes: Echoes::open(),
             never: Some(listener.local_addr()).filter(|address| !address.ip().is_unspecified()).into_iter().collect(),
@@ -153,6 +166,11 @@ impl Gateway {
         self.observer.as_ref().map(Observer::local_addr)
     }
 
+    /// What takes over a changed configuration while the gateway runs; `started` is the one it was started with.
+    pub fn reloader(&self, started: Config) -> Reloader {
+        Reloader::new(Arc::clone(&self.state), started)
+    }
+
     /// Serves until told to end and ended.
     pub async fn run(self, shutdown: Shutdown) {
         let Self { mut listener, observer, state, tasks } = self;
@@ -160,6 +178,8 @@ impl Gateway {
             tasks.spawn(observer.serve(Arc::clone(&state), tasks.clone()));
         }
         tasks.spawn(Echoes::serve(Arc::clone(&state)));
+        let auditing = Arc::clone(&state);
+        tasks.spawn(async move { auditing.audit.serve(auditing.stop.clone()).await });
         let sessions = TaskTracker::new();
         tracing::info!(listen = %listener.local_addr(), "gateway ready");
         loop {
@@ -183,6 +203,7 @@ impl Gateway {
         state.stop.cancel();
         let _ = timeout(GOODBYE_TIMEOUT, sessions.wait()).await;
         listener.flush().await;
+        state.audit.finish().await;
         tracing::info!("gateway ended");
     }
 }

@@ -6,10 +6,11 @@
 //!                ├─ datagrams::receive, receive_large
 //!                └─ a task for each UDP flow and each large message
 //! ```
-//! It ends when the peer leaves or is lost, breaks the protocol, when its certificate ends (QUIC never looks again), or when the
-//! gateway drains and its flows are done. Before: [`crate::server`]; after: [`crate::control`], [`crate::streams`], [`crate::datagrams`].
+//! It ends when the peer leaves or is lost, breaks the protocol, when no `[[allow]]` is for its identity any more, when its certificate
+//! ends (QUIC never looks again), or when the gateway drains and its flows are done. Before: [`crate::server`]; after: [`crate::control`], [`crate::streams`], [`crate::datagrams`].
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -20,14 +21,16 @@ use link::{
 };
 use quinn::{Connection, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    audit::{Event, Who},
     control::{self, Control, Refusal},
     datagrams,
     limits::{Rate, Slot, Slots},
     metrics::{Arrival, Held},
+    policy::Permissions,
     server::State,
     streams,
     udp::UdpFlows,
@@ -52,6 +55,10 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     /// Its number at this gateway, for both logs.
     pub(crate) number: u64,
+    /// Whose session it is.
+    pub(crate) peer: PeerIdentity,
+    /// What its identity may do; whoever is to end with a permission subscribes. See [`crate::permit`].
+    pub(crate) permissions: watch::Sender<Arc<Permissions>>,
     pub(crate) streams: Slots,
     pub(crate) pending_dials: Slots,
     pub(crate) dns: Slots,
@@ -77,7 +84,7 @@ pub(crate) async fn serve(state: Arc<State>, arrived: Arrived, slot: Option<Slot
         Some(_) => greet(&state, &connection).await,
         None => Err(Refusal::Busy),
     };
-    let (number, peer, control) = match greeted {
+    let Greeted { number, peer, permissions, control } = match greeted {
         Ok(greeted) => greeted,
         Err(refusal) => return refuse(&state, &connection, carrier, &refusal),
     };
@@ -86,17 +93,25 @@ pub(crate) async fn serve(state: Arc<State>, arrived: Arrived, slot: Option<Slot
     let _held = Held::new(&metrics.sessions, &metrics.ended_sessions);
     tracing::info!(session = number, identity = %peer.name, %carrier, "session opened");
     tracing::debug!(session = number, peer = %connection.remote_address(), "peer");
-    let session = Arc::new(Session::new(Arc::clone(&state), connection, number));
-    session.run(&peer, control, carrier).await;
+    let session = Arc::new(Session::new(Arc::clone(&state), connection, number, peer, permissions));
+    session.run(control, carrier).await;
 }
 
 fn refuse(state: &State, connection: &Connection, carrier: Carrier, refusal: &Refusal) {
     state.metrics.arrivals.count(arrival(refusal));
     let peer = connection.remote_address();
+    if let Refusal::Policy(identity, refused) = refusal {
+        state.audit.refused(None, identity, refused.clone());
+    }
     match refusal {
         // Every race between carriers has a loser.
         Refusal::Left => tracing::debug!(%peer, %carrier, "left without a hello"),
-        Refusal::Busy | Refusal::Forbidden | Refusal::Expired | Refusal::Version(_) | Refusal::Protocol(_) => {
+        Refusal::Busy
+        | Refusal::Forbidden
+        | Refusal::Policy(..)
+        | Refusal::Expired
+        | Refusal::Version(_)
+        | Refusal::Protocol(_) => {
             tracing::info!(%carrier, %refusal, "session refused");
         }
     }
@@ -107,36 +122,46 @@ const fn arrival(refusal: &Refusal) -> Arrival {
     match refusal {
         Refusal::Left => Arrival::Left,
         Refusal::Busy => Arrival::Busy,
-        Refusal::Forbidden | Refusal::Expired => Arrival::Forbidden,
+        Refusal::Forbidden | Refusal::Policy(..) | Refusal::Expired => Arrival::Forbidden,
         Refusal::Version(_) => Arrival::Version,
         Refusal::Protocol(_) => Arrival::Protocol,
     }
 }
 
-async fn greet(state: &State, connection: &Connection) -> Result<(u64, PeerIdentity, Control), Refusal> {
+/// A peer that may have a session and speaks our language.
+struct Greeted {
+    number: u64,
+    peer: PeerIdentity,
+    permissions: Permissions,
+    control: Control,
+}
+
+async fn greet(state: &State, connection: &Connection) -> Result<Greeted, Refusal> {
     let chain = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let certificate = chain.as_ref().and_then(|chain| chain.first()).ok_or(Refusal::Forbidden)?;
     let peer = peer_identity(certificate).map_err(|_| Refusal::Forbidden)?;
     if peer.not_after <= SystemTime::now() {
         return Err(Refusal::Expired);
     }
+    let permissions = state.policy.borrow().for_identity(&peer.name);
+    permissions.may_connect().map_err(|refused| Refusal::Policy(peer.name.clone(), refused))?;
     let mut number = 0;
     let control = control::greet(connection, || {
         number = state.number_session();
-        welcome(state, &peer, number)
+        welcome(state, &permissions, number)
     });
     let control = control.await?;
-    Ok((number, peer, control))
+    Ok(Greeted { number, peer, permissions, control })
 }
 
-fn welcome(state: &State, peer: &PeerIdentity, session: u64) -> Welcome {
+fn welcome(state: &State, permissions: &Permissions, session: u64) -> Welcome {
     let network = state.provider.network();
     Welcome {
         version: VERSION,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         session,
-        identity: peer.name.to_string(),
-        routes: network.routes.clone(),
+        identity: permissions.identity().to_string(),
+        routes: permissions.routes(&network.routes),
         domain: network.domain.clone(),
         namespaces: network.namespaces.clone(),
         never: state.never.clone(),
@@ -144,7 +169,13 @@ fn welcome(state: &State, peer: &PeerIdentity, session: u64) -> Welcome {
 }
 
 impl Session {
-    fn new(state: Arc<State>, connection: Connection, number: u64) -> Self {
+    fn new(
+        state: Arc<State>,
+        connection: Connection,
+        number: u64,
+        peer: PeerIdentity,
+        permissions: Permissions,
+    ) -> Self {
         let limits = &state.limits;
         let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         // The other half is what QUIC may hold unread.
@@ -162,18 +193,29 @@ impl Session {
             over: state.stop.child_token(),
             dial_rate: Rate::new(limits.dials_per_second, Instant::now()),
             echo_rate: Rate::new(ECHOES_PER_SECOND, Instant::now()),
+            permissions: watch::Sender::new(Arc::new(permissions)),
             state,
             connection,
             number,
+            peer,
         }
     }
 
-    async fn run(self: Arc<Self>, peer: &PeerIdentity, control: Control, carrier: Carrier) {
+    async fn run(self: Arc<Self>, control: Control, carrier: Carrier) {
         let opened = Instant::now();
+        let (serial, carrier) = (self.peer.serial.clone(), carrier.to_string());
+        let who = Who {
+            session: self.number,
+            identity: self.peer.name.as_str(),
+            serial: &serial,
+            peer: self.connection.remote_address(),
+            carrier: &carrier,
+        };
+        self.state.audit.write(&Event::SessionOpened { who });
         self.tasks.spawn(streams::accept(Arc::clone(&self)));
         self.tasks.spawn(datagrams::receive(Arc::clone(&self)));
         self.tasks.spawn(datagrams::receive_large(Arc::clone(&self)));
-        let (code, reason) = self.until_over(peer, control).await;
+        let (code, reason) = self.until_over(control).await;
         // Of no effect if the peer closed first.
         self.connection.close(code.wire(), reason.as_bytes());
         self.over.cancel();
@@ -184,20 +226,25 @@ impl Session {
         let seconds = opened.elapsed().as_secs();
         let stats = self.connection.stats();
         let (sent, received) = (stats.udp_tx.bytes, stats.udp_rx.bytes);
-        tracing::info!(session = self.number, identity = %peer.name, %carrier, seconds, sent, received, reason, "session closed");
+        tracing::info!(session = self.number, identity = %self.peer.name, %carrier, seconds, sent, received, %reason, "session closed");
+        self.state.audit.end_session(self.number);
+        let (sent_bytes, received_bytes, reason) = (sent, received, &reason);
+        self.state.audit.write(&Event::SessionClosed { who, seconds, sent_bytes, received_bytes, reason });
     }
 
-    async fn until_over(&self, peer: &PeerIdentity, control: Control) -> (CloseCode, &'static str) {
-        tokio::select! {
+    async fn until_over(&self, control: Control) -> (CloseCode, Cow<'static, str>) {
+        let (code, reason) = tokio::select! {
             left = control::serve(control, self.state.draining.clone()) => left,
             error = self.connection.closed() => {
                 tracing::debug!(session = self.number, %error, "link closed");
                 (CloseCode::Done, "the link ended")
             }
-            () = certificate_end(peer) => (CloseCode::Expired, "the identity has expired: ask for a new one"),
+            refused = self.follow_policy() => return (CloseCode::Forbidden, refused.to_string().into()),
+            () = certificate_end(&self.peer) => (CloseCode::Expired, "the identity has expired: ask for a new one"),
             () = self.drained() => (CloseCode::Draining, "the gateway ends"),
             () = self.state.stop.cancelled() => (CloseCode::Draining, "the gateway ends"),
-        }
+        };
+        (code, reason.into())
     }
 
     /// Resolves once the gateway drains and no flow of this session is left.

@@ -2,7 +2,7 @@
 //!
 //! 1. [`send`] finds or makes the flow's socket and sends; what cannot be sent is dropped and counted, or answered as unreachable.
 //! 2. One task a flow, [`receive`], brings back what the peer sends and what ICMP says.
-//! 3. A flow ends when it was idle, or when a new one needs its place and it was idle the longest.
+//! 3. A flow ends when it was idle, when a new one needs its place and it was idle the longest, or when its peer may no longer be reached.
 //!
 //! Before and after, towards the session: [`crate::datagrams`]. The session's side: `tunnel::outbound::udp`.
 
@@ -25,6 +25,7 @@ use crate::{
     connected_udp::ConnectedUdp,
     datagrams, errno,
     metrics::{Dropped, Held},
+    policy::Destination,
     scratch,
     session::Session,
 };
@@ -110,7 +111,7 @@ impl UdpFlow {
 /// Sends one datagram of flow `number` to the cluster.
 pub(crate) fn send(session: &Arc<Session>, number: u32, to: SocketAddr, payload: &[u8]) {
     let metrics = &session.state.metrics;
-    let Some(to) = session.state.reach.permit(to) else {
+    let Some(Destination::Udp(to)) = session.permit(Destination::Udp(to)) else {
         metrics.dropped.count(Dropped::Prohibited);
         return tell_unreachable(session, number, Unreachable::Prohibited);
     };
@@ -159,7 +160,8 @@ async fn receive(session: Arc<Session>, number: u32, flow: Arc<UdpFlow>) {
     let metrics = &session.state.metrics;
     let _held = Held::new(&metrics.udp_flows, &metrics.ended_flows);
     let idle = sleep_until(flow.idle_at());
-    tokio::pin!(idle);
+    let revoked = session.revoked(Destination::Udp(flow.to));
+    tokio::pin!(idle, revoked);
     loop {
         tokio::select! {
             arrival = flow.socket.arrival() => match arrival {
@@ -175,6 +177,10 @@ async fn receive(session: Arc<Session>, number: u32, flow: Arc<UdpFlow>) {
                 idle.as_mut().reset(idle_at);
             }
             () = flow.ended.cancelled() => break,
+            () = &mut revoked => {
+                tell_unreachable(&session, number, Unreachable::Prohibited);
+                break;
+            }
         }
     }
     session.udp.remove(number, &flow);

@@ -16,9 +16,12 @@ pub(super) struct File {
     pub(super) listen: Spanned<String>,
     pub(super) metrics: Option<Spanned<String>>,
     pub(super) state_dir: Spanned<String>,
+    pub(super) audit: Option<Spanned<String>>,
     pub(super) cluster: Cluster,
     #[serde(default, rename = "target")]
     pub(super) targets: Vec<Spanned<Target>>,
+    #[serde(default, rename = "allow")]
+    pub(super) allows: Vec<Spanned<Allow>>,
     #[serde(default)]
     pub(super) limits: Limits,
 }
@@ -39,6 +42,14 @@ pub(super) struct Cluster {
 pub(super) struct Target {
     pub(super) name: Spanned<String>,
     pub(super) netns: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Allow {
+    pub(super) name: Spanned<String>,
+    pub(super) reach: Option<Vec<Spanned<String>>>,
+    pub(super) mirror: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -78,7 +89,7 @@ fn example(field: &str) -> &'static str {
         "domain" => "domain = \"cluster.local\"",
         "dns" => "dns = \"10.96.0.10:53\"",
         "routes" => "routes = [\"10.96.0.0/16\"]",
-        "name" => "name = \"shop/deploy/web\"",
+        "name" => "name = \"shop/deploy/web\", or in an [[allow]] name = \"alice\"",
         _ => "it",
     }
 }

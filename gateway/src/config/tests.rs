@@ -19,6 +19,11 @@ netns = ["/run/netns/web-1", "/run/netns/web-2"]
 
 [limits]
 streams = 100
+
+[[allow]]
+name   = "alice"
+reach  = ["10.96.0.0/16", "10.96.0.20:443"]
+mirror = ["shop/*"]
 "#;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -37,6 +42,7 @@ fn a_good_file_becomes_what_it_says() {
     assert_eq!(config.cluster.nameserver, Nameserver::Address("10.96.0.10:53".parse().unwrap()));
     assert_eq!(config.cluster.namespaces, ["shop"]);
     assert_eq!(config.targets[0].netns.len(), 2);
+    assert_eq!((config.allows[0].reach.len(), config.allows[0].mirror[0].to_string()), (2, "shop/*".to_owned()));
     assert_eq!(config.limits, Limits { streams: 100, ..Limits::default() });
 }
 
@@ -93,6 +99,26 @@ fn every_wrong_value_is_named_with_line_key_and_remedy() {
         ),
         ("\"/run/netns/web-1\"", "\"web-1\"", "gateway.toml:14: target[1].netns: 'web-1' is no absolute path"),
         ("streams = 100", "streams = 0", "gateway.toml:17: limits.streams: 0 is out of bounds: use 1 to 1048576"),
+        (
+            "\"alice\"",
+            "\"al ice\"",
+            "gateway.toml:20: allow[1].name: 'al ice' is no identity: write its name, or a pattern like ci-* or *",
+        ),
+        (
+            "10.96.0.20:443",
+            "10.96.0.20:https",
+            "gateway.toml:21: allow[1].reach: 'https' is no port: write it like 443 or 8000-8999",
+        ),
+        (
+            "shop/*",
+            "shop",
+            "gateway.toml:22: allow[1].mirror: 'shop' describes no target: write it like shop/*, shop/deploy/web",
+        ),
+        (
+            "reach  = [\"10.96.0.0/16\", \"10.96.0.20:443\"]\nmirror = [\"shop/*\"]",
+            "",
+            "gateway.toml:20: allow[1].name: this [[allow]] allows nothing: add reach = [\"10.96.0.0/16\"] or mirror",
+        ),
         ("streams = 100", "streams = -1", "gateway.toml:17: limits.streams: -1 is out of bounds"),
     ] {
         let error = error(from, to);
@@ -133,7 +159,7 @@ fn a_second_target_of_the_same_name_is_named_with_its_number() {
     let twice = format!("{GOOD}[[target]]\nname = \"shop/deploy/web\"\nnetns = [\"/a\"]\n");
     let twice = parse(&twice).unwrap_err().to_string();
     assert!(
-        twice.starts_with("gateway.toml:19: target[2].name: there is a target 'shop/deploy/web' already"),
+        twice.starts_with("gateway.toml:24: target[2].name: there is a target 'shop/deploy/web' already"),
         "{twice}"
     );
 }

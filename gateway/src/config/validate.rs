@@ -12,9 +12,10 @@ use thiserror::Error;
 use toml::Spanned;
 
 use super::{
-    Cluster, Config, Limits, Nameserver, ProviderKind, Target,
+    Cluster, Config, Limits, Nameserver, ProviderKind, Target, allow,
     raw::{self, Misplaced},
 };
+use crate::policy::{NotAMirror, NotAReach};
 
 /// What is wrong with a value, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -79,6 +80,22 @@ pub enum Problem {
     /// A target without a place.
     #[error("the target '{0}' has no network namespace: add netns = [\"/run/netns/NAME\"]")]
     NoNetns(String),
+    /// Not a name that an identity can have, nor a pattern of any.
+    #[error(
+        "'{0}' is no identity: write its name, or a pattern like ci-* or *; letters, digits, '@', '.', '_', '-' and '*'"
+    )]
+    IdentityPattern(String),
+    /// An entry that opens nothing.
+    #[error(
+        "this [[allow]] allows nothing: add reach = [\"10.96.0.0/16\"] or mirror = [\"shop/*\"]; an empty list says that nothing is meant"
+    )]
+    AllowsNothing,
+    /// Not what may be reached.
+    #[error(transparent)]
+    Reach(#[from] NotAReach),
+    /// Not what may be mirrored.
+    #[error(transparent)]
+    Mirror(#[from] NotAMirror),
     /// A limit out of bounds.
     #[error("{value} is out of bounds: use {least} to {most}")]
     Limit {
@@ -91,19 +108,31 @@ pub enum Problem {
     },
 }
 
-type Checked<T> = Result<T, Misplaced>;
+pub(super) type Checked<T> = Result<T, Misplaced>;
 
-fn at<T>(value: &Spanned<T>, problem: Problem) -> Misplaced {
+pub(super) fn at<T>(value: &Spanned<T>, problem: Problem) -> Misplaced {
     (value.span(), problem)
 }
 
-pub(super) fn config(file: raw::File) -> Checked<Config> {
+pub(super) fn config(file: raw::File, path: &Path) -> Checked<Config> {
     let listen = address(&file.listen)?;
     let metrics = file.metrics.as_ref().map(|text| metrics_address(text, listen)).transpose()?;
     let state_dir = absolute(&file.state_dir)?;
+    let audit = file.audit.as_ref().map(absolute).transpose()?;
     let targets = targets(&file.targets)?;
     let cluster = cluster(&file.cluster, &targets)?;
-    Ok(Config { listen, metrics, state_dir, cluster, targets, limits: limits(&file.limits)? })
+    let allows = allow::allows(&file.allows)?;
+    Ok(Config {
+        path: path.to_owned(),
+        listen,
+        metrics,
+        state_dir,
+        audit,
+        cluster,
+        targets,
+        allows,
+        limits: limits(&file.limits)?,
+    })
 }
 
 fn address(text: &Spanned<String>) -> Checked<SocketAddr> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A pattern for one identity, or for one part of a target's name. Small and large letters differ, as in the names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glob(Box<str>);
+pub(super) struct Glob(Box<str>);
 
 impl Glob {
     /// Takes a pattern whose other bytes are all allowed; `None` for an empty one, and for `**`, which elsewhere means more than
@@ -15,7 +15,7 @@ impl Glob {
     }
 
     /// Whether the whole of `text` is what the pattern describes. Takes at most as many steps as the product of both lengths.
-    pub fn matches(&self, text: &str) -> bool {
+    pub(super) fn matches(&self, text: &str) -> bool {
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
         let (mut at_pattern, mut at_text) = (0, 0);
         // Behind the last `*`, and where in the text what it stands for ends.
@@ -44,11 +44,6 @@ impl Glob {
     /// Whether the pattern is `*` alone.
     pub(super) fn is_star(&self) -> bool {
         &*self.0 == "*"
-    }
-
-    /// The pattern as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

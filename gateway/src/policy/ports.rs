@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Ports from the first to the last, never port 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ports {
+pub(super) struct Ports {
     first: u16,
     last: u16,
 }
@@ -22,7 +22,7 @@ impl Ports {
     }
 
     /// Whether the port is one of them.
-    pub const fn contain(&self, port: u16) -> bool {
+    pub(super) const fn contain(&self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }
 }

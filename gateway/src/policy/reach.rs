@@ -56,7 +56,9 @@ pub struct ReachPattern {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotAReach {
     /// What stands before the port is nothing known.
-    #[error("'{0}' is no address that can be reached: write it like 10.96.0.0/16, 10.96.0.20:443 or [fd00::/64]:80/tcp")]
+    #[error(
+        "'{0}' is no address that can be reached: write it like 10.96.0.0/16, 10.96.0.20:443 or [fd00::/64]:80/tcp"
+    )]
     Address(String),
     /// It says two things at once.
     #[error("{0} has bits beyond its length: write {1}, or the one address without a length")]
@@ -77,10 +79,19 @@ pub enum NotAReach {
 
 impl Destination {
     /// The address without its port.
-    pub(crate) fn ip(&self) -> IpAddr {
+    pub(crate) const fn ip(&self) -> IpAddr {
         match self {
             Self::Tcp(to) | Self::Udp(to) => to.ip(),
             Self::Echo(to) => *to,
+        }
+    }
+
+    /// The same at another address.
+    pub(crate) const fn at(&self, ip: IpAddr) -> Self {
+        match self {
+            Self::Tcp(to) => Self::Tcp(SocketAddr::new(ip, to.port())),
+            Self::Udp(to) => Self::Udp(SocketAddr::new(ip, to.port())),
+            Self::Echo(_) => Self::Echo(ip),
         }
     }
 
@@ -141,7 +152,8 @@ impl FromStr for ReachPattern {
     fn from_str(text: &str) -> Result<Self, NotAReach> {
         let (place, protocol) = split_protocol(text)?;
         let (address, ports) = split_ports(place)?;
-        let ports = ports.map(|text| Ports::parse(text).ok_or_else(|| NotAReach::Ports(text.to_owned()))).transpose()?;
+        let ports =
+            ports.map(|text| Ports::parse(text).ok_or_else(|| NotAReach::Ports(text.to_owned()))).transpose()?;
         if ports.is_some() && protocol == Some(Protocol::Icmp) {
             return Err(NotAReach::IcmpPort);
         }

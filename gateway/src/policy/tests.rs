@@ -99,9 +99,9 @@ proptest! {
     fn following_a_refusal_opens_exactly_what_was_refused(ip: std::net::IpAddr, other: std::net::IpAddr, port in 1u16.., target in "[a-z]{1,5}/[a-z]{1,5}/[a-z]{1,5}") {
         let to = Destination::Tcp((ip.to_canonical(), port).into());
         let closed = permissions(vec![allow("alice", &[], &[])], "alice");
-        let Refused::Reach { pattern, .. } = closed.may_reach(&to).unwrap_err() else { panic!("another refusal") };
+        let Refused::Reach { to: refused, .. } = closed.may_reach(&to).unwrap_err() else { panic!("another refusal") };
         let Refused::Mirror { pattern: mirror, .. } = closed.may_mirror(&target, port, TCP).unwrap_err() else { panic!("another refusal") };
-        let opened = permissions(vec![allow("alice", &[&pattern.to_string()], &[&mirror])], "alice");
+        let opened = permissions(vec![allow("alice", &[&refused.pattern().to_string()], &[&mirror])], "alice");
         prop_assert_eq!(opened.may_reach(&to), Ok(()));
         prop_assert_eq!(opened.may_mirror(&target, port, TCP), Ok(()));
         prop_assert_eq!(opened.may_reach(&Destination::Tcp((other, port).into())).is_ok(), other == ip.to_canonical());

@@ -1,6 +1,7 @@
 //! A gateway in this process, and a session's half of the link without its TUN.
 
 use std::{
+    fs,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -8,7 +9,7 @@ use std::{
 };
 
 use certs::{Authority, Identity, SERVER_NAME};
-use gateway::{Gateway, Shutdown, config::Config};
+use gateway::{Gateway, Reloader, Shutdown, config::Config};
 use link::{
     carrier::CarrierChoice,
     control::{ToGateway, ToSession, Welcome, read_message, write_message},
@@ -18,6 +19,7 @@ use link::{
     version::{ALPN, VERSION},
 };
 use quinn::{ConnectionError, RecvStream, SendStream};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -32,6 +34,9 @@ pub(crate) struct Lab {
     pub(crate) metrics: SocketAddr,
     pub(crate) shutdown: Shutdown,
     pub(crate) running: JoinHandle<()>,
+    pub(crate) reloader: Reloader,
+    /// What it was started with.
+    pub(crate) config: Config,
     tasks: TaskTracker,
 }
 
@@ -54,7 +59,8 @@ impl Lab {
             r#"
             listen = "127.0.0.1:0"
             metrics = "127.0.0.1:0"
-            state_dir = "{}"
+            state_dir = "{0}"
+            audit = "{0}/audit.jsonl"
             [cluster]
             provider = "linux"
             domain = "cluster.local"
@@ -68,10 +74,32 @@ impl Lab {
         change(&mut config);
         let gateway = Gateway::start(&config).await.unwrap();
         let (address, metrics) = (gateway.local_addr(), gateway.metrics_addr().unwrap());
+        let reloader = gateway.reloader(config.clone());
         let shutdown = Shutdown::default();
         let tasks = TaskTracker::new();
         let running = tasks.spawn(gateway.run(shutdown.clone()));
-        Self { dir, address, metrics, shutdown, running, tasks }
+        Self { dir, address, metrics, shutdown, running, reloader, config, tasks }
+    }
+
+    /// Goes over to a changed configuration, as after a SIGHUP.
+    pub(crate) fn reload(&self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.config.clone();
+        change(&mut config);
+        self.reloader.take_over(Ok(config));
+    }
+
+    /// The audit's lines once `is_there` says that what is waited for is among them.
+    pub(crate) async fn audit(&self, is_there: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        loop {
+            let text = fs::read_to_string(self.dir.path().join("audit.jsonl")).unwrap();
+            // The last line may be half there.
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let lines: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            if is_there(&lines) {
+                return lines;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(crate) fn identity(&self, name: &str, validity: Duration) -> PathBuf {

@@ -6,6 +6,7 @@ mod dns;
 mod echo;
 mod harness;
 mod limits;
+mod policy;
 mod session;
 mod tcp;
 mod udp;

@@ -60,8 +60,8 @@ pub struct Carried {
 }
 
 /// Copies until both directions have finished or one is reset. `carried` is kept up to date meanwhile; what waits between stream and
-/// socket counts in `budget`, which all flows of a session share. `over` resolves when their link is gone: while the socket is full
-/// nothing else may tell.
+/// socket counts in `budget`, which all flows of a session share. `over` resolves when the flow must not go on: while the socket is full
+/// nothing else may tell that the link is gone.
 pub async fn splice(
     socket: TcpStream,
     send: SendStream,
@@ -97,8 +97,8 @@ pub async fn splice(
                 carried(moved);
             }
             if outcome.is_pending()
-                && splice.reads_no_stream()
-                && (stopped.as_mut().poll(cx).is_ready() || over.as_mut().poll(cx).is_ready())
+                && (over.as_mut().poll(cx).is_ready()
+                    || (splice.reads_no_stream() && stopped.as_mut().poll(cx).is_ready()))
             {
                 return Poll::Ready(Ending::ResetByStream);
             }
