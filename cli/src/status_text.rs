@@ -125,7 +125,10 @@ fn routes(status: &Status) -> String {
 
 fn names(status: &Status) -> String {
     let dns = &status.summary.dns;
-    if dns.domain.is_empty() || dns.nameservers.is_empty() {
+    if dns.domain.is_empty() {
+        return "none of the cluster".to_owned();
+    }
+    if dns.nameservers.is_empty() {
         return "no nameserver of this machine is captured: only addresses work".to_owned();
     }
     format!("*.{}, short names in namespace {}", dns.domain, status.summary.namespace)
@@ -147,8 +150,14 @@ fn lookups(status: &Status) -> String {
 
 fn flows(status: &Status) -> String {
     let flows = &status.flows;
+    let prohibited = if flows.prohibited == 0 {
+        String::new()
+    } else {
+        let words = "not permitted by the gateway: ask whoever runs it for `reach` in an [[allow]]";
+        styled(WARN, format!("; {} {words}", flows.prohibited))
+    };
     format!(
-        "tcp {} open, {} held, {} refused of {}; udp {} open of {}; {} pings",
+        "tcp {} open, {} held, {} refused of {}; udp {} open of {}; {} pings{prohibited}",
         flows.tcp_open,
         flows.tcp_held,
         flows.tcp_refused,
@@ -190,6 +199,14 @@ mod tests {
                         names     *.cluster.local, short names in namespace shop\n\
                         leave     adit quit";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_the_gateway_does_not_permit_is_counted_with_what_to_ask_for() {
+        let mut status = status();
+        assert!(!full(&status).contains("not permitted"));
+        status.flows.prohibited = 17;
+        assert!(full(&status).contains("; 17 not permitted by the gateway: ask"), "{}", full(&status));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The audit: one line of JSON for each session that opens and closes, each rule that is switched, what was refused, and each reload.
 //!
 //! 1. [`Audit::write`] makes the line; [`Audit::refused`] collects, since a session may be refused as often as it likes ([`refusals`]).
-//! 2. With `audit` in `gateway.toml` a thread writes it to that file ([`file`]); otherwise it goes to the log, with the target `audit`.
+//! 2. With `audit` in `gateway.toml` a thread writes it to that file ([`mod@file`]); otherwise it goes to the log, with the target `audit`.
 //!
 //! Nothing here waits: a disk that is full or slow costs lines, which are counted, and never a flow. Used by [`crate::session`],
 //! [`crate::permit`] and [`crate::reload`].

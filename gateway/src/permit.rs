@@ -55,7 +55,7 @@ impl Session {
         let mut permissions = self.permissions.subscribe();
         if permissions.wait_for(|permissions| is_over(permissions)).await.is_err() {
             // The sending end is the session's own.
-            pending().await
+            pending::<()>().await;
         }
     }
 

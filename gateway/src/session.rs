@@ -156,14 +156,15 @@ async fn greet(state: &State, connection: &Connection) -> Result<Greeted, Refusa
 
 fn welcome(state: &State, permissions: &Permissions, session: u64) -> Welcome {
     let network = state.provider.network();
+    let may_ask_names = permissions.may_ask_names().is_ok();
     Welcome {
         version: VERSION,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         session,
         identity: permissions.identity().to_string(),
         routes: permissions.routes(&network.routes),
-        domain: network.domain.clone(),
-        namespaces: network.namespaces.clone(),
+        domain: if may_ask_names { network.domain.clone() } else { String::new() },
+        namespaces: if may_ask_names { network.namespaces.clone() } else { Vec::new() },
         never: state.never.clone(),
     }
 }

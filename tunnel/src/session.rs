@@ -104,7 +104,7 @@ impl Session<'_> {
         let mut joined = Joined::apply(network, slot, &plan, device.index()).await?;
         machine.publish(&plan, &name);
         progress(Progress::Routed { device: name.clone(), routes: welcomed.welcome.routes.clone() });
-        if !plan.nameservers.is_empty() {
+        if !plan.nameservers.is_empty() && !plan.names.domain.is_empty() {
             progress(Progress::Named { domain: plan.names.domain.clone() });
         }
         let outbound = Outbound::new(device, links.clone(), names, self.tasks.clone(), Arc::clone(self.status));

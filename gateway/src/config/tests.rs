@@ -99,6 +99,16 @@ fn every_wrong_value_is_named_with_line_key_and_remedy() {
         ),
         ("\"/run/netns/web-1\"", "\"web-1\"", "gateway.toml:14: target[1].netns: 'web-1' is no absolute path"),
         ("streams = 100", "streams = 0", "gateway.toml:17: limits.streams: 0 is out of bounds: use 1 to 1048576"),
+        ("streams = 100", "streams = -1", "gateway.toml:17: limits.streams: -1 is out of bounds"),
+    ] {
+        let error = error(from, to);
+        assert!(error.contains(expected), "\n got {error}\nwant {expected}");
+    }
+}
+
+#[test]
+fn every_wrong_allow_is_named_with_line_key_and_remedy() {
+    for (from, to, expected) in [
         (
             "\"alice\"",
             "\"al ice\"",
@@ -119,7 +129,6 @@ fn every_wrong_value_is_named_with_line_key_and_remedy() {
             "",
             "gateway.toml:20: allow[1].name: this [[allow]] allows nothing: add reach = [\"10.96.0.0/16\"] or mirror",
         ),
-        ("streams = 100", "streams = -1", "gateway.toml:17: limits.streams: -1 is out of bounds"),
     ] {
         let error = error(from, to);
         assert!(error.contains(expected), "\n got {error}\nwant {expected}");

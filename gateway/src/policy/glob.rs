@@ -1,4 +1,4 @@
-//! [`Glob`]: a text in which `*` stands for any characters, none included. Under [`super::allow`] and [`super::mirror`]. Pure.
+//! [`Glob`]: a text in which `*` stands for any characters, none included. Under [`super::NamePattern`] and [`super::mirror`]. Pure.
 
 use std::fmt;
 

@@ -84,7 +84,7 @@ pub struct Welcome {
     pub identity: String,
     /// Prefixes to route, as `address/length`, both families.
     pub routes: Vec<Prefix>,
-    /// The cluster's domain, such as `cluster.local`, without dots at its ends.
+    /// The cluster's domain, such as `cluster.local`, without dots at its ends; empty when the session may not ask for names.
     pub domain: String,
     /// Namespaces for short names: `web.shop` is asked as `web.shop.svc.<domain>` when `shop` is one of them.
     #[serde(default)]

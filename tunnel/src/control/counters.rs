@@ -64,6 +64,8 @@ counters! {
         tcp_held,
         /// TCP flows that the cluster refused.
         tcp_refused,
+        /// TCP connections, datagrams and pings that the gateway did not permit: its configuration does not let this identity reach them.
+        prohibited,
         /// UDP flows that are open (gauge).
         udp_open,
         /// UDP flows since the session started.

@@ -236,7 +236,10 @@ impl TcpEntry {
             }
             DialOutcome::HostUnreachable => Unreachable::Host,
             DialOutcome::NetworkUnreachable => Unreachable::Network,
-            DialOutcome::Prohibited => Unreachable::Prohibited,
+            DialOutcome::Prohibited => {
+                outbound.status.flows.prohibited.increment();
+                Unreachable::Prohibited
+            }
         };
         let flow = self.flow.borrow();
         outbound.write_with(|scratch| write_unreachable(scratch, unreachable, &flow.tcp.syn()));

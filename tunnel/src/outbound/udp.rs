@@ -137,13 +137,23 @@ impl Outbound {
                 self.write_with(|scratch| udp::write(scratch, key.cluster, key.host, payload));
             }
             Datagram::UdpUnreachable { flow, why } => {
+                self.count_prohibited(why);
                 let Some(key) = self.touch(flow) else { return };
                 self.write_with(|scratch| write_unreachable(scratch, of_stack(why), &Quote::datagram(&key)));
             }
             Datagram::EchoIn { id, seq, ttl, payload } => self.echo_arrived(id, seq, ttl, payload),
-            Datagram::EchoUnreachable { id, seq, why } => self.echo_unreachable(id, seq, of_stack(why)),
+            Datagram::EchoUnreachable { id, seq, why } => {
+                self.count_prohibited(why);
+                self.echo_unreachable(id, seq, of_stack(why));
+            }
             // Only sessions send these.
             Datagram::UdpOut { .. } | Datagram::EchoOut { .. } => {}
+        }
+    }
+
+    fn count_prohibited(&self, why: Unreachable) {
+        if why == Unreachable::Prohibited {
+            self.status.flows.prohibited.increment();
         }
     }
 
