@@ -57,7 +57,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT, then drain; a second signal ends at once. SIGHUP reads [[allow]] again and reopens the audit.
+    /// Serve until SIGTERM or SIGINT, then drain; a second signal ends at once. SIGHUP reads again who may do what, and reopens the audit.
     Run(Run),
     /// Read the configuration and say what is wrong with it, or who may what, without starting anything.
     Check(ConfigFile),

@@ -42,7 +42,7 @@ const SHOWN_LINES: usize = 60;
 const SEED: u64 = 1;
 
 /// What [`Lab::with_targets`] allows.
-pub const ALICE_MAY_ALL: &str = "[[allow]]\nname = \"alice\"\nmirror = [\"*\"]\n";
+pub const ALICE_MAY_ALL: &str = "[[allow]]\nname = \"alice\"\nreach = [\"*\"]\nmirror = [\"*\"]\n";
 
 /// A world, and the programs that run in it. All ends when it is dropped.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Lab {
         Self { emulator: None, targets: None, world: World::new(Uplink::Veth).expect("a world") }
     }
 
-    /// A world with pods whose traffic can be mirrored, on perfect links; alice may mirror all of them.
+    /// A world with pods whose traffic can be mirrored, on perfect links; alice may reach and mirror all of them.
     #[track_caller]
     pub fn with_targets() -> Self {
         let mut lab = Self::new();

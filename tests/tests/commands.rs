@@ -107,7 +107,10 @@ fn a_nameserver_that_cannot_be_captured_is_told_and_addresses_still_work() {
 fn the_configuration_in_the_readme_is_good() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
     let (_, rest) = readme.split_once("```toml\n").unwrap();
-    let (config, _) = rest.split_once("```").unwrap();
+    let (config, rest) = rest.split_once("```").unwrap();
+    let (_, rest) = rest.split_once("```toml\n").unwrap();
+    let (allow, _) = rest.split_once("```").unwrap();
+    let config = format!("{config}\n{allow}");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gateway.toml");
     fs::write(&path, config.replace("/var/lib", dir.path().to_str().unwrap())).unwrap();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers as well")]
 
+mod audit;
 mod dns;
 mod echo;
 mod harness;
