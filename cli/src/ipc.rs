@@ -10,14 +10,20 @@ use std::{
 
 use tunnel::control::{
     message::{MAX_REPLY_BYTES, Reply, Request},
-    state_dir::StateDir,
-    status::Status,
+    state_dir::{LastWords, StateDir},
+    status::{Status, unix_now},
 };
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    text,
+};
 
 /// A session that does not answer within this is stuck: it answers from memory, in less than a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How to start a session.
+const CONNECT: &str = "adit connect --gateway HOST:PORT --identity FILE";
 
 /// One request in progress.
 #[derive(Debug)]
@@ -98,17 +104,52 @@ fn unconnected(dir: &StateDir, error: &io::Error) -> Failure {
     stuck(dir, error)
 }
 
-fn not_connected(dir: &StateDir) -> Failure {
+/// There is no session: how the last one ended, or how to start one.
+pub(crate) fn not_connected(dir: &StateDir) -> Failure {
+    if let Some(words) = dir.last_words() {
+        return ended(dir, words);
+    }
     let failure = Failure::new(Exit::NotConnected, format!("not connected (no session in {})", dir.path().display()));
     let of_root = Path::new("/run/adit");
     if dir.path() != of_root && of_root.exists() {
         failure.try_this("sudo adit status, if root connected; else adit connect")
     } else {
-        failure.try_this("adit connect --gateway HOST:PORT --identity FILE")
+        failure.try_this(CONNECT)
     }
+}
+
+fn ended(dir: &StateDir, words: LastWords) -> Failure {
+    let ago = words.ended_unix.map(|ended| Duration::from_secs(unix_now().saturating_sub(ended)));
+    let when = ago.map_or_else(|| "has ended".to_owned(), |ago| format!("ended {} ago", text::whole_seconds(ago)));
+    let (dir, log) = (dir.path().display(), words.log_file.display());
+    Failure::new(
+        Exit::NotConnected,
+        format!("not connected: the session in {dir} {when}: {}; its log is {log}", words.reason),
+    )
+    .try_this(words.remedy.unwrap_or_else(|| CONNECT.to_owned()))
 }
 
 fn stuck(dir: &StateDir, error: &io::Error) -> Failure {
     Failure::new(Exit::Failed, format!("the session in {} does not answer: {error}", dir.path().display()))
         .try_this(format!("see {}", dir.log_file().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_ended_by_itself_is_told_with_when_why_and_where() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(root.path().join("adit"));
+        let lock = dir.lock().unwrap();
+        dir.leave_words(&lock, "the device is gone".to_owned(), Some("look at the device".to_owned())).unwrap();
+        drop(lock);
+        let failure = status(&dir).unwrap_err();
+        assert_eq!(failure.exit, Exit::NotConnected);
+        for word in ["ended 0 s ago", "the device is gone", "session.log"] {
+            assert!(failure.message.contains(word), "{failure}");
+        }
+        assert_eq!(failure.remedy.as_deref(), Some("look at the device"));
+    }
 }

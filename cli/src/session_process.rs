@@ -38,7 +38,7 @@ use crate::{
 /// [`Failure`] when the session cannot start, or ends by itself.
 pub fn run(connect: &Connect, mut tell: impl FnMut(Report) -> bool, stop: &CancellationToken) -> Result<(), Failure> {
     let dir = StateDir::from_environment()?;
-    let _lock = dir.lock()?;
+    let lock = dir.lock()?;
     memory::give_rings_back();
     let status = Arc::new(SessionStatus::default());
     describe(&status, connect, &dir);
@@ -51,9 +51,13 @@ pub fn run(connect: &Connect, mut tell: impl FnMut(Report) -> bool, stop: &Cance
         namespace: connect.namespace.clone(),
         state_dir: dir.path().to_owned(),
     };
+    let mut joined = false;
     let progress = |progress| {
         let report = match progress {
-            Progress::Flowing => Report::Joined { status: Box::new(status.snapshot()) },
+            Progress::Flowing => {
+                joined = true;
+                Report::Joined { status: Box::new(status.snapshot()) }
+            }
             step @ (Progress::Connecting
             | Progress::Connected { .. }
             | Progress::Routed { .. }
@@ -66,6 +70,11 @@ pub fn run(connect: &Connect, mut tell: impl FnMut(Report) -> bool, stop: &Cance
     let ended = tunnel::session::run(&options, &status, progress, stop).map_err(Failure::from);
     if let Err(failure) = &ended {
         tracing::error!(reason = %failure.message, "the session ends");
+    }
+    // Before the socket is closed, for then those who watch ask why. One that never joined has told its starter.
+    if joined && let Some((reason, remedy)) = last_words(&ended, &caretaker) {
+        // A disk that is full keeps them from being left, and nothing else.
+        let _ = dir.leave_words(&lock, reason, remedy);
     }
     caretaker.end();
     ended
@@ -85,6 +94,14 @@ pub fn background(connect: &Connect) -> Exit {
             pipe.send(&Report::from(&failure));
             failure.exit
         }
+    }
+}
+
+/// Why a session ends that nobody told to quit, and what to do about it.
+fn last_words(ended: &Result<(), Failure>, caretaker: &caretaker::Caretaker) -> Option<(String, Option<String>)> {
+    match ended {
+        Err(failure) => Some((failure.message.clone(), failure.remedy.clone())),
+        Ok(()) => caretaker.signal().map(|signal| (format!("{signal} asked it to end"), None)),
     }
 }
 

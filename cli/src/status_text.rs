@@ -7,7 +7,7 @@ use tunnel::control::status::{State, Status, unix_now};
 use crate::{
     mirror_text,
     output::{BAD, CODE, GOOD, WARN, styled},
-    text::{bytes, duration, list, row},
+    text::{bytes, duration, list, row, whole_seconds},
 };
 
 /// What was joined: printed once by `adit connect`.
@@ -166,11 +166,6 @@ fn flows(status: &Status) -> String {
         flows.udp_total,
         flows.echoes
     )
-}
-
-/// Durations of states are known to the second only.
-fn whole_seconds(time: Duration) -> String {
-    if time < Duration::from_secs(60) { format!("{} s", time.as_secs()) } else { duration(time) }
 }
 
 #[cfg(test)]

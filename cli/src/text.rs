@@ -20,6 +20,11 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// The same for what is known to the second only: `0 s`, `3 min`.
+pub(crate) fn whole_seconds(time: Duration) -> String {
+    if time < Duration::from_secs(60) { format!("{} s", time.as_secs()) } else { duration(time) }
+}
+
 /// `512 B`, `1.5 KiB`, `256.0 MiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];

@@ -57,11 +57,39 @@ fn a_killed_session_leaves_the_machine_as_it_was() {
         assert!(!names_of_the_cluster_resolve(&lab));
         let left = before.difference(&NetworkState::of(&lab.host));
         assert!(harmless(&left), "{left}");
+        let asked = process::output(&mut lab.adit(&["status"]));
+        let told = String::from_utf8_lossy(&asked.stderr).into_owned();
+        assert!(told.contains(&format!("killed or crashed (pid {pid})")), "{told}");
     }
     lab.connect();
     assert!(names_of_the_cluster_resolve(&lab));
     process::run(&mut lab.adit(&["quit"]));
     assert_eq!(before.difference(&NetworkState::of(&lab.host)), "");
+}
+
+#[test]
+fn a_session_that_ends_by_itself_says_why_until_it_is_read() {
+    let lab = Lab::new();
+    let _gateway = lab.start_gateway();
+    let before = NetworkState::of(&lab.host);
+    lab.connect();
+    let summary = lab.status().summary;
+    lab.on_host(&format!("ip link del {}", summary.network.device.expect("a device")));
+    wait::until("the session is gone", PATIENCE, || !is_alive(summary.pid));
+    assert_eq!(before.difference(&NetworkState::of(&lab.host)), "");
+    let ask = |arguments: &[&str]| {
+        let output = process::output(&mut lab.adit(arguments));
+        assert_eq!(output.status.code(), Some(3));
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (_, told) = ask(&["status"]);
+    assert!(told.contains("TUN device") && told.contains("ago") && told.contains("session.log"), "{told}");
+    let (json, _) = ask(&["status", "-o", "json"]);
+    assert!(json.contains(r#""state":"not_connected""#) && json.contains("ended_unix"), "{json}");
+    let (_, told) = ask(&["quit"]);
+    assert!(told.contains("TUN device"), "{told}");
+    let (_, told) = ask(&["status"]);
+    assert!(!told.contains("TUN device"), "{told}");
 }
 
 /// Rules that look up a table which died with the device change nothing; the next session or `adit quit` takes them.

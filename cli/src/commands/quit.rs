@@ -23,7 +23,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(super) fn run() -> Result<Exit, Failure> {
     let dir = StateDir::from_environment()?;
-    let status = ipc::status(&dir)?;
+    let status = match ipc::status(&dir) {
+        Err(gone) if gone.exit == Exit::NotConnected => {
+            dir.forget_words();
+            return Err(gone);
+        }
+        answer => answer?,
+    };
     let mut conversation = ipc::ask(&dir, &Request::Quit)?;
     conversation.set_patience(PATIENCE);
     let deadline = Instant::now() + PATIENCE;

@@ -20,7 +20,10 @@ pub(super) fn run(args: &args::Status) -> Result<Exit, Failure> {
         if args.watch { watch(&dir, args) } else { ipc::status(&dir).map(|status| show_once(&status, args.output)) };
     if args.output == Form::Json && matches!(&shown, Err(failure) if failure.exit == Exit::NotConnected) {
         // A program that reads JSON gets some in this case too.
-        output::result(r#"{"state":"not_connected"}"#);
+        output::result(match dir.last_words() {
+            Some(ended) => serde_json::json!({ "state": "not_connected", "ended": ended }),
+            None => serde_json::json!({ "state": "not_connected" }),
+        });
     }
     shown.map(|()| Exit::Done)
 }
@@ -42,7 +45,7 @@ fn watch(dir: &StateDir, args: &args::Status) -> Result<(), Failure> {
             Some(Reply::Status(status)) => status,
             Some(Reply::Refused { reason }) => return Err(Failure::new(Exit::Failed, reason)),
             Some(Reply::Leaving | Reply::Mirror { .. } | Reply::Printed { .. }) | None => {
-                return Err(Failure::new(Exit::NotConnected, "the session ended"));
+                return Err(ipc::not_connected(dir));
             }
         };
         let read = match args.output {

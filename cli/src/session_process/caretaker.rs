@@ -1,7 +1,11 @@
 //! The thread beside the data plane: serves the control socket and turns signals into an orderly end.
 //! It runs from before the session starts until after the network is restored. After: `tunnel::control::server`.
 
-use std::{io, sync::Arc, thread::JoinHandle};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    thread::JoinHandle,
+};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -15,6 +19,7 @@ use crate::exit::{Exit, Failure};
 pub(super) struct Caretaker {
     thread: JoinHandle<()>,
     end: CancellationToken,
+    signal: Arc<OnceLock<&'static str>>,
 }
 
 impl Caretaker {
@@ -32,14 +37,20 @@ impl Caretaker {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (server, signals) = prepare(&runtime, dir, status, stop).map_err(failed)?;
         let (end, stop, until) = (CancellationToken::new(), stop.clone(), dir.socket());
-        let serving = end.clone();
+        let (serving, signal) = (end.clone(), Arc::<OnceLock<_>>::default());
+        let heard = Arc::clone(&signal);
         let thread = std::thread::Builder::new().name("caretaker".to_owned()).spawn(move || {
             runtime.block_on(async {
-                tokio::join!(server.serve(serving.clone()), serving.run_until_cancelled(signals.cancel(stop)));
+                tokio::join!(server.serve(serving.clone()), serving.run_until_cancelled(signals.cancel(stop, &heard)));
             });
             let _ = std::fs::remove_file(until);
         });
-        Ok(Self { thread: thread.map_err(failed)?, end })
+        Ok(Self { thread: thread.map_err(failed)?, end, signal })
+    }
+
+    /// The signal that asked the session to end, if one did.
+    pub(super) fn signal(&self) -> Option<&'static str> {
+        self.signal.get().copied()
     }
 
     /// Closes the socket, which tells those who wait in `adit quit`.
@@ -76,13 +87,14 @@ impl Signals {
         })
     }
 
-    async fn cancel(mut self, stop: CancellationToken) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-        tracing::info!("a signal asks the session to end");
+    async fn cancel(mut self, stop: CancellationToken, heard: &OnceLock<&'static str>) {
+        let name = tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hang_up.recv() => "SIGHUP",
+        };
+        tracing::info!("{name} asks the session to end");
+        let _ = heard.set(name);
         stop.cancel();
     }
 }

@@ -6,6 +6,7 @@
 //! Before: `cli`; after: [`super::server`], [`super::message`].
 
 mod fault;
+mod last_words;
 
 use std::{
     env,
@@ -21,7 +22,7 @@ use nix::{
     unistd::geteuid,
 };
 
-pub use self::fault::StateDirError;
+pub use self::{fault::StateDirError, last_words::LastWords};
 
 /// Where a session keeps its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl StateDir {
         Err(StateDirError::Open { dir: self.0.clone(), why, can_be_closed })
     }
 
-    /// Becomes the session of this directory, and removes the socket of one that was killed.
+    /// Becomes the session of this directory, and removes what the last one left: its words, and its socket if it was killed.
     ///
     /// # Errors
     /// [`StateDirError::Busy`] at once when a session lives there, else as [`StateDir::prepare`].
@@ -113,10 +114,13 @@ impl StateDir {
         };
         // The number is for people, the lock is what counts: a full disk must not keep a session from starting.
         let _ = write(&mut file);
-        match fs::remove_file(self.socket()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),
-            _ => Ok(SessionLock { file }),
+        for left_behind in [self.socket(), self.words_file()] {
+            match fs::remove_file(left_behind) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.io(error)),
+                _ => {}
+            }
         }
+        Ok(SessionLock { file })
     }
 
     /// Whether a session holds the lock, which is the truth even after a SIGKILL.
@@ -146,8 +150,10 @@ impl StateDir {
 
 impl Drop for SessionLock {
     fn drop(&mut self) {
-        // An empty pid file says that nothing was left behind; the lock itself goes with the descriptor.
-        let _ = self.file.set_len(0);
+        // An empty pid file says that the session ended in order; the lock itself goes with the descriptor.
+        if !std::thread::panicking() {
+            let _ = self.file.set_len(0);
+        }
     }
 }
 
