@@ -3,15 +3,20 @@
 //! `udp` wins if it is there within [`UDP_HEAD_START`] of `tcp`: it tolerates loss and a change of address. The loser is closed
 //! before it says hello, so the gateway never counts it as a session. Before: `tunnel::gateway_link`; after: quinn.
 
+mod error;
+#[cfg(test)]
+mod tests;
+
 use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
     AsyncUdpSocket, ClientConfig, Connection, ConnectionError, Endpoint, TokioRuntime, crypto::rustls::QuicClientConfig,
 };
-use thiserror::Error;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
+pub use self::error::DialError;
+use self::error::plainer;
 use crate::{
     carrier::{Carrier, CarrierChoice, tcp::TcpCarrier, udp::UdpCarrier},
     error_code::CloseCode,
@@ -41,53 +46,6 @@ impl Link {
         self.connection.close(code.wire(), reason.as_bytes());
         let _ = timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
     }
-}
-
-/// Why there is no link. The texts say what was tried; the remedy depends on who asks.
-#[derive(Debug, Error)]
-pub enum DialError {
-    /// The port is closed, or nothing is on the way there.
-    #[error("{gateway} refuses connections: is the gateway running, and is this its port?")]
-    Refused {
-        /// Who was dialed.
-        gateway: SocketAddr,
-    },
-    /// Neither carrier was answered.
-    #[error("{gateway} does not answer on {tried}: check the address, and firewalls between here and there")]
-    NoAnswer {
-        /// Who was dialed.
-        gateway: SocketAddr,
-        /// On which carriers.
-        tried: &'static str,
-    },
-    /// Something answers, but not with QUIC.
-    #[error("{gateway} is not an adit gateway: it answers with something else")]
-    NotAGateway {
-        /// Who was dialed.
-        gateway: SocketAddr,
-    },
-    /// The handshake failed: certificates, most often.
-    #[error("the gateway at {gateway} and this identity do not accept each other")]
-    Handshake {
-        /// Who was dialed.
-        gateway: SocketAddr,
-        /// QUIC's word, with the TLS alert in it.
-        source: ConnectionError,
-    },
-    /// The TLS configuration does not fit QUIC.
-    #[error("the TLS configuration cannot be used: {reason}")]
-    Tls {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// This machine cannot send there.
-    #[error("{gateway} cannot be reached from this machine")]
-    Unreachable {
-        /// Who was dialed.
-        gateway: SocketAddr,
-        /// The kernel's word.
-        source: io::Error,
-    },
 }
 
 /// How to reach one gateway address.
@@ -224,96 +182,5 @@ impl Dialer {
             | ConnectionError::Reset
             | ConnectionError::CidsExhausted => DialError::Handshake { gateway, source: error },
         }
-    }
-}
-
-/// Of two failures the one that tells more about what is wrong.
-fn plainer(on_udp: DialError, on_tcp: DialError) -> DialError {
-    match (on_udp, on_tcp) {
-        (handshake @ DialError::Handshake { .. }, _) | (_, handshake @ DialError::Handshake { .. }) => handshake,
-        (foreign @ DialError::NotAGateway { .. }, _) | (_, foreign @ DialError::NotAGateway { .. }) => foreign,
-        (DialError::NoAnswer { gateway, .. }, DialError::NoAnswer { .. }) => {
-            DialError::NoAnswer { gateway, tried: "udp or tcp" }
-        }
-        (_, on_tcp) => on_tcp,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::UdpSocket;
-
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-        net::{TcpListener, TcpStream},
-    };
-
-    use super::*;
-    use crate::{
-        listen::Listener,
-        testing::{SERVER_NAME, linked, tls},
-    };
-
-    fn dialer(gateway: SocketAddr, tls: Arc<rustls::ClientConfig>, choice: CarrierChoice) -> Dialer {
-        Dialer { gateway, tls, server_name: SERVER_NAME, mark: None, choice, tasks: TaskTracker::new() }
-    }
-
-    #[tokio::test]
-    async fn udp_is_preferred_where_both_work() {
-        let (link, arrived, _listener) = linked(CarrierChoice::Auto).await;
-        assert_eq!(link.carrier, Carrier::Udp);
-        drop(arrived);
-    }
-
-    #[tokio::test]
-    async fn tcp_is_used_where_udp_is_swallowed() {
-        let (client, server) = tls();
-        let tasks = TaskTracker::new();
-        let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), server, &[7; 64], &tasks).await.unwrap();
-        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = proxy.local_addr().unwrap();
-        let _swallows = UdpSocket::bind(address).unwrap();
-        let gateway = listener.local_addr();
-        tasks.spawn(async move {
-            let (mut near, _) = proxy.accept().await.unwrap();
-            let mut far = TcpStream::connect(gateway).await.unwrap();
-            let _ = copy_bidirectional(&mut near, &mut far).await;
-        });
-        let dialer = dialer(address, client, CarrierChoice::Auto);
-        let (link, arrived) = tokio::join!(dialer.dial(), listener.accept());
-        assert_eq!(link.unwrap().carrier, Carrier::Tcp);
-        assert_eq!(arrived.unwrap().carrier, Carrier::Tcp);
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_is_told_at_once() {
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        for choice in [CarrierChoice::Auto, CarrierChoice::Udp, CarrierChoice::Tcp] {
-            let error = dialer(address, tls().0, choice).dial().await.unwrap_err();
-            assert!(matches!(error, DialError::Refused { .. }), "{choice:?}: {error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_server_of_something_else_is_told_apart() {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = server.local_addr().unwrap();
-        let tasks = TaskTracker::new();
-        tasks.spawn(async move {
-            let (mut stream, _) = server.accept().await.unwrap();
-            let _ = stream.read(&mut [0; 64]).await;
-            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        });
-        let error = dialer(address, tls().0, CarrierChoice::Auto).dial().await.unwrap_err();
-        assert!(matches!(error, DialError::NotAGateway { .. }), "{error:?}");
-    }
-
-    #[tokio::test]
-    async fn another_authority_is_told() {
-        let (_, server) = tls();
-        let tasks = TaskTracker::new();
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), server, &[7; 64], &tasks).await.unwrap();
-        let error = dialer(listener.local_addr(), tls().0, CarrierChoice::Auto).dial().await.unwrap_err();
-        assert!(matches!(error, DialError::Handshake { .. }), "{error}");
     }
 }

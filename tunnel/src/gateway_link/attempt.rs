@@ -1,0 +1,130 @@
+//! [`Attempt`]: one try to get a link that is welcomed: each address of the gateway's name, a carrier, a hello.
+//! Before: [`super::GatewayLink`]; after: [`link::dial`]. What failures mean is in [`super::explain`].
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use certs::SERVER_NAME;
+use link::{
+    carrier::CarrierChoice,
+    control::{ControlError, ToGateway, ToSession, Welcome, read_message, write_message},
+    dial::{Dialer, Link},
+    error_code::CloseCode,
+    header::StreamHeader,
+    printable::printable,
+    version::{self, VERSION},
+};
+use quinn::{ConnectionError, RecvStream, SendStream};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use super::{WORDS_CHARS, explain::Explain, watch::Welcomed};
+use crate::session_options::{GatewayAddress, SessionError};
+
+/// The gateway answers a hello with what it holds in memory.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a link is tried for.
+pub(super) struct Attempt {
+    pub(super) gateway: GatewayAddress,
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) mark: Option<u32>,
+    pub(super) choice: CarrierChoice,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Attempt {
+    /// Each address of the gateway's name in turn, on the carriers that were chosen.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the first address's, for it is the one that a person thinks of.
+    pub(super) async fn connect(&self) -> Result<Welcomed, SessionError> {
+        let mut first = None;
+        for address in self.addresses().await? {
+            match self.connect_to(address).await {
+                Ok(welcomed) => return Ok(welcomed),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| self.explain().unreachable("its name has no address".to_owned())))
+    }
+
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, SessionError> {
+        let GatewayAddress { host, port } = &self.gateway;
+        let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+        found
+            .map(Iterator::collect)
+            .map_err(|error| self.explain().unreachable(format!("its name does not resolve: {error}")))
+    }
+
+    async fn connect_to(&self, gateway: SocketAddr) -> Result<Welcomed, SessionError> {
+        let dialer = Dialer {
+            gateway,
+            tls: Arc::clone(&self.tls),
+            server_name: SERVER_NAME,
+            mark: self.mark,
+            choice: self.choice,
+            tasks: self.tasks.clone(),
+        };
+        let link = dialer.dial().await.map_err(|error| self.explain().dial(error))?;
+        match timeout(WELCOME_TIMEOUT, say_hello(&link)).await {
+            Ok(Ok((mut welcome, send, recv))) => {
+                for words in [&mut welcome.identity, &mut welcome.program] {
+                    *words = printable(words, WORDS_CHARS);
+                }
+                version::negotiate(VERSION, welcome.version)?;
+                self.tasks.spawn(hold_control(link.connection.clone(), send, recv));
+                Ok(Welcomed { link, welcome: Arc::new(welcome), gateway })
+            }
+            Ok(Err(error)) => Err(match link.connection.close_reason() {
+                Some(reason) => self.explain().close(&reason),
+                None => self.explain().foreign(error.to_string()),
+            }),
+            Err(_) => {
+                Err(self.explain().unreachable("it accepts the identity, but does not answer a hello".to_owned()))
+            }
+        }
+    }
+
+    const fn explain(&self) -> Explain<'_> {
+        Explain(&self.gateway)
+    }
+}
+
+/// Opens the control stream, says hello, and reads the answer.
+async fn say_hello(link: &Link) -> Result<(Welcome, SendStream, RecvStream), ControlError> {
+    let broken = |error: ConnectionError| ControlError::Io(error.into());
+    let (mut send, mut recv) = link.connection.open_bi().await.map_err(broken)?;
+    let mut header = Vec::with_capacity(StreamHeader::MAX_BYTES);
+    StreamHeader::Control.encode(&mut header);
+    send.write_all(&header).await.map_err(|error| ControlError::Io(error.into()))?;
+    let hello = ToGateway::Hello { version: VERSION, program: env!("CARGO_PKG_VERSION").to_owned() };
+    write_message(&mut send, &hello).await?;
+    loop {
+        if let ToSession::Welcome(welcome) = read_message(&mut recv).await? {
+            return Ok((welcome, send, recv));
+        }
+    }
+}
+
+/// Reads the control stream while the link lives; its end, or nonsense on it, ends the link.
+async fn hold_control(connection: quinn::Connection, send: SendStream, mut recv: RecvStream) {
+    let _kept_open = send;
+    loop {
+        match read_message::<ToSession>(&mut recv).await {
+            Ok(ToSession::Draining { reason }) => {
+                tracing::info!(reason, "the gateway drains: the link ends when it does");
+            }
+            Ok(
+                ToSession::Welcome(_)
+                | ToSession::Pong { .. }
+                | ToSession::RulesApplied { .. }
+                | ToSession::Mirror(_)
+                | ToSession::Unknown,
+            ) => {}
+            Err(error) => {
+                connection.close(CloseCode::Protocol.wire(), error.to_string().as_bytes());
+                return;
+            }
+        }
+    }
+}
