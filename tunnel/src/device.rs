@@ -110,12 +110,12 @@ impl Device {
         self.index
     }
 
-    /// Waits for a packet.
+    /// Waits for a packet, or for the device's end: one that somebody deletes is in error, but not readable.
     ///
     /// # Errors
     /// The device is gone.
     pub async fn readable(&self) -> io::Result<()> {
-        self.file.readable().await.map(|mut guard| guard.retain_ready())
+        self.file.ready(Interest::READABLE | Interest::ERROR).await.map(|mut guard| guard.retain_ready())
     }
 
     /// Reads one packet behind its virtio header; `WouldBlock` when none waits.
@@ -123,7 +123,12 @@ impl Device {
     /// # Errors
     /// The device is gone.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.try_io(Interest::READABLE, |mut file| file.read(buffer))
+        let mut when = |ready| self.file.try_io(ready, |mut file| file.read(buffer));
+        match when(Interest::READABLE) {
+            // Only the second tells of a device that is gone, and neither asks the kernel unless its readiness is there.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => when(Interest::ERROR),
+            read => read,
+        }
     }
 
     /// Writes one packet behind its virtio header; the kernel takes it all the way to the reading socket.
