@@ -2,6 +2,7 @@
 //! reader that stops.
 
 use std::{
+    fs,
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     thread,
@@ -17,10 +18,11 @@ use tests::{
     emulator::Conditions,
     lab::{Lab, PATIENCE},
     observe::{NetworkState, Usage, is_alive},
-    process,
+    process, programs,
     sockets::{accept, dial, listen, receive_pattern},
     wait,
 };
+use tunnel::control::status::State;
 
 fn names_of_the_cluster_resolve(lab: &Lab) -> bool {
     let output = process::output(lab.host.command("dig").args(["+short", "+time=1", "+tries=1", "web.shop"]));
@@ -159,6 +161,49 @@ fn a_gateway_that_ends_in_order_lets_open_flows_finish() {
     assert_eq!(near.read(&mut [0; 1]).expect("an orderly end"), 0);
     drop((near, far));
     assert_eq!(gateway.wait(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn a_gateway_that_ends_hands_new_flows_to_the_next_and_keeps_its_own() {
+    let lab = Lab::new();
+    let addresses = plan::UPLINK_GATEWAY;
+    lab.on_host(&format!("printf '%s gateways\\n' {} {} >> /etc/hosts", addresses.v4, addresses.v6));
+    let configure = |name: &str, listen: &str, metrics: &str| {
+        let config = plan::gateway_config(&lab.directory().join("gateway-state"));
+        let config = config.replace("0.0.0.0", listen).replace(plan::METRICS, metrics);
+        let path = lab.directory().join(name);
+        fs::write(&path, config).expect("written");
+        path
+    };
+    let mut first = lab.start_gateway_with(&configure("first.toml", &addresses.v4.to_string(), plan::METRICS));
+    let name = format!("gateways:{}", plan::GATEWAY_PORT);
+    let mut connect = lab.adit(&["connect", "--gateway", &name, "--identity"]);
+    process::run(connect.arg(lab.issue_identity("alice")));
+    let mut old = echo_stream(&lab);
+    assert!(echoes(&mut old));
+
+    first.signal(Signal::SIGTERM);
+    wait::until("the session knows", PATIENCE, || lab.status().summary.state == State::Reconnecting);
+    let asked = Instant::now();
+    let refused = dial(&lab.host, plan::ECHO.v4.into(), plan::ECHO_PORT).expect_err("nobody takes new flows");
+    assert_eq!(refused.kind(), ErrorKind::NetworkUnreachable, "{refused}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(names_of_the_cluster_resolve(&lab), "by the gateway that drains");
+
+    let next = configure("second.toml", &format!("[{}]", addresses.v6), "127.0.0.1:9465");
+    let mut second = lab.gateway.command(programs::adit_gateway());
+    let _second = lab.spawn("second", second.args(["run", "--config"]).arg(next));
+    wait::until("a new flow works", Duration::from_secs(3), || {
+        dial(&lab.host, plan::ECHO.v4.into(), plan::ECHO_PORT).is_ok_and(|mut stream| echoes(&mut stream))
+    });
+    assert!(lab.status().summary.link.address.is_some_and(|address| address.is_ipv6()));
+    assert!(lab.on_host("curl -sS http://web.shop/").starts_with("web.shop greets"));
+    assert!(echoes(&mut old), "an old flow goes on");
+    assert!(first.ended().is_none());
+    drop(old);
+    assert_eq!(first.wait(PATIENCE).code(), Some(0));
+    assert!(names_of_the_cluster_resolve(&lab));
+    assert!(echoes(&mut echo_stream(&lab)));
 }
 
 #[test]

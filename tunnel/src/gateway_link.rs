@@ -1,10 +1,12 @@
 //! The link to the gateway as the session sees it: there, or being made again.
 //!
 //! 1. [`GatewayLink::connect`] makes the first link, so that a wrong address or identity is told at once.
-//! 2. [`GatewayLink::keep`] waits for its end and makes the next, with a backoff, until the session ends.
+//! 2. [`GatewayLink::keep`] waits for its end, or until the gateway says that it drains, and makes the next, with a backoff, until the
+//!    session ends.
 //! 3. [`LinkWatch`] is what the data plane holds: the link of the moment, or a short wait for one.
 //!
-//! Flows belong to a link: when it ends they are reset, and new ones go on the next. Before: [`crate::session`]; after: [`attempt`],
+//! Flows belong to a link: when it ends they are reset, and new ones go on the next. A link that drains lives on beside the next one until
+//! the gateway ends it. Before: [`crate::session`]; after: [`attempt`],
 //! which makes one link, and [`link::dial`].
 
 mod attempt;
@@ -13,6 +15,9 @@ mod flapping;
 mod watch;
 
 use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::pending,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
@@ -20,6 +25,7 @@ use std::{
 use certs::Identity;
 use link::{
     carrier::CarrierChoice,
+    dial::Link,
     error_code::CloseCode,
     printable::printable,
     version::{self, VERSION},
@@ -46,8 +52,14 @@ const OUTAGE_LONG: Duration = Duration::from_secs(120);
 /// The pause in a long outage, or after a refusal that only a person can mend.
 const BACKOFF_LONG: Duration = Duration::from_secs(5);
 
+/// Links that drain beside the one of the moment. More at once are no restart but a gateway that misbehaves: the oldest is closed.
+const DRAINING_LINKS: usize = 4;
+
 /// Characters of a gateway's words that a person is shown.
 const WORDS_CHARS: usize = 256;
+
+/// What the gateway is told when the session ends.
+const LEAVING: &str = "the session ends";
 
 /// Makes links to one gateway, one at a time.
 pub struct GatewayLink {
@@ -90,28 +102,55 @@ impl GatewayLink {
         Ok(welcomed)
     }
 
-    /// Keeps a link up until `stop`: waits for the end of this one, and makes another.
+    /// Keeps a link up until `stop`: waits for the end of this one, or until it drains, and makes another.
     pub async fn keep(self, mut welcomed: Welcomed, stop: CancellationToken) {
+        let mut draining = VecDeque::new();
         let mut flapping = Flapping::default();
         loop {
             let up_since = Instant::now();
-            let reason = tokio::select! {
-                reason = welcomed.link.connection.closed() => reason,
-                () = stop.cancelled() => {
-                    welcomed.link.close(CloseCode::Done, "the session ends").await;
-                    return;
+            tokio::select! {
+                _ = welcomed.link.connection.closed() => {}
+                () = welcomed.draining.cancelled() => {
+                    self.status.enter(State::Reconnecting, Some("the gateway ends: looking for the next".to_owned()));
                 }
+                () = stop.cancelled() => break,
+            }
+            let pause = flapping.pause_after(up_since.elapsed());
+            let next = tokio::select! {
+                next = self.succeed(&welcomed.link, pause) => next,
+                () = stop.cancelled() => break,
             };
+            self.status.update(|summary| summary.link.reconnects += 1);
+            let old = std::mem::replace(&mut welcomed, next);
+            let surplus = keep_draining(&mut draining, old.link);
+            if let Some(surplus) = surplus {
+                surplus.connection.close(CloseCode::Done.wire(), b"too many links drain");
+            }
+        }
+        for old in draining {
+            old.connection.close(CloseCode::Done.wire(), LEAVING.as_bytes());
+        }
+        welcomed.link.close(CloseCode::Done, LEAVING).await;
+    }
+
+    /// Makes the link after `old`, which serves what it still can until it ends.
+    async fn succeed(&self, old: &Link, pause: Duration) -> Welcomed {
+        let gone = async {
+            let reason = old.connection.closed().await;
             tracing::info!(%reason, "the link ended");
             self.current.send_replace(None);
             self.status.enter(State::Reconnecting, Some(printable(&reason.to_string(), WORDS_CHARS)));
-            let pause = flapping.pause_after(up_since.elapsed());
-            let next = tokio::select! {
-                next = async { sleep(pause).await; self.reconnect().await } => next,
-                () = stop.cancelled() => return,
-            };
-            self.status.update(|summary| summary.link.reconnects += 1);
-            welcomed = next;
+            pending::<Infallible>().await
+        };
+        let next = async {
+            sleep(pause).await;
+            self.reconnect().await
+        };
+        // In this order: a link that is gone must not be taken for the next one's.
+        tokio::select! {
+            biased;
+            never = gone => match never {},
+            next = next => next,
         }
     }
 
@@ -133,7 +172,7 @@ impl GatewayLink {
     }
 
     fn publish(&self, welcomed: &Welcomed) {
-        let Welcomed { link, welcome, gateway } = welcomed;
+        let Welcomed { link, welcome, gateway, .. } = welcomed;
         self.status.update(|summary| {
             summary.link.gateway = self.attempt.gateway.to_string();
             summary.link.address = Some(*gateway);
@@ -148,4 +187,13 @@ impl GatewayLink {
         self.current.send_replace(Some(welcomed.clone()));
         self.status.enter(State::Connected, None);
     }
+}
+
+/// Takes in a link that drains, and forgets those that have ended; gives the oldest back when there are too many.
+fn keep_draining(draining: &mut VecDeque<Link>, link: Link) -> Option<Link> {
+    draining.retain(|link| link.connection.close_reason().is_none());
+    if link.connection.close_reason().is_none() {
+        draining.push_back(link);
+    }
+    if draining.len() > DRAINING_LINKS { draining.pop_front() } else { None }
 }

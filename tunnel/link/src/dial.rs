@@ -10,7 +10,8 @@ mod tests;
 use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
-    AsyncUdpSocket, ClientConfig, Connection, ConnectionError, Endpoint, TokioRuntime, crypto::rustls::QuicClientConfig,
+    AsyncUdpSocket, ClientConfig, Connection, ConnectionError, Endpoint, TokioRuntime, TransportErrorCode,
+    crypto::rustls::QuicClientConfig,
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -174,6 +175,11 @@ impl Dialer {
             ConnectionError::LocallyClosed => DialError::NotAGateway { gateway },
             ConnectionError::TransportError(ref inner) if inner.reason.contains("driver future was dropped") => {
                 DialError::NotAGateway { gateway }
+            }
+            ConnectionError::ConnectionClosed(ref close)
+                if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                DialError::Refused { gateway }
             }
             ConnectionError::VersionMismatch
             | ConnectionError::TransportError(_)

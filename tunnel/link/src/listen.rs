@@ -12,7 +12,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     carrier::{Carrier, tcp::TcpCarrier, udp::UdpCarrier},
@@ -69,6 +72,7 @@ pub struct Listener {
     arrivals: mpsc::Receiver<Arrived>,
     stop: CancellationToken,
     endpoint: Endpoint,
+    _over: DropGuard,
 }
 
 /// What the accepting tasks share.
@@ -80,7 +84,10 @@ struct Accepting {
     udp_handshakes: Arc<Semaphore>,
     tcp_handshakes: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// New peers are refused.
     stop: CancellationToken,
+    /// Nobody listens any more.
+    over: CancellationToken,
 }
 
 impl Listener {
@@ -98,7 +105,7 @@ impl Listener {
         let failed = |carrier, address| move |source| ListenError::Bind { address, carrier, source };
         let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
         let (sender, arrivals) = mpsc::channel(ACCEPT_QUEUE_CONNECTIONS);
-        let stop = CancellationToken::new();
+        let (stop, over) = (CancellationToken::new(), CancellationToken::new());
         let accepting = Accepting {
             crypto,
             reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_secret)),
@@ -107,6 +114,7 @@ impl Listener {
             tcp_handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             tasks: tasks.clone(),
             stop: stop.clone(),
+            over: over.clone(),
         };
         let tcp = TcpListener::bind(address).await.map_err(failed(Carrier::Tcp, address))?;
         let address = tcp.local_addr().map_err(failed(Carrier::Tcp, address))?;
@@ -115,7 +123,7 @@ impl Listener {
         let endpoint = accepting.endpoint(Carrier::Udp, carrier).map_err(failed(Carrier::Udp, address))?;
         tasks.spawn(accepting.clone().accept_udp(endpoint.clone()));
         tasks.spawn(accepting.accept_tcp(tcp));
-        Ok(Self { address, arrivals, stop, endpoint })
+        Ok(Self { address, arrivals, stop, endpoint, _over: over.drop_guard() })
     }
 
     /// Where it listens, with the port it got.
@@ -128,9 +136,12 @@ impl Listener {
         self.arrivals.recv().await
     }
 
-    /// Takes no new peers; those that are connected stay.
-    pub fn stop(&self) {
+    /// Takes no new peers, and tells them so at once: they may find another gateway. Those that were accepted stay.
+    pub fn stop(&mut self) {
         self.stop.cancel();
+        self.arrivals.close();
+        // To drop a connection is to close it.
+        while self.arrivals.try_recv().is_ok() {}
     }
 
     /// Waits until the closed connections' last packets are out, for a short while.
@@ -157,9 +168,13 @@ impl Accepting {
         loop {
             let incoming = tokio::select! {
                 incoming = endpoint.accept() => incoming,
-                () = self.stop.cancelled() => None,
+                () = self.over.cancelled() => None,
             };
             let Some(incoming) = incoming else { return };
+            if self.stop.is_cancelled() {
+                incoming.refuse();
+                continue;
+            }
             let under_way = MAX_HANDSHAKES - self.udp_handshakes.available_permits();
             if under_way >= HANDSHAKES_BEFORE_RETRY && incoming.may_retry() {
                 let _ = incoming.retry();
@@ -226,9 +241,28 @@ mod tests {
     use super::*;
     use crate::{
         carrier::CarrierChoice,
-        dial::Dialer,
+        dial::{DialError, Dialer},
         testing::{SERVER_NAME, tls},
     };
+
+    #[tokio::test]
+    async fn who_comes_after_the_end_is_refused_at_once_and_who_is_there_stays() {
+        for choice in [CarrierChoice::Auto, CarrierChoice::Udp, CarrierChoice::Tcp] {
+            let (client, server) = tls();
+            let tasks = TaskTracker::new();
+            let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), server, &[7; 64], &tasks).await.unwrap();
+            let gateway = listener.local_addr();
+            let dialer = Dialer { gateway, tls: client, server_name: SERVER_NAME, mark: None, choice, tasks };
+            let (link, arrived) = tokio::join!(dialer.dial(), listener.accept());
+            let (link, arrived) = (link.unwrap(), arrived.unwrap());
+            listener.stop();
+            let late = timeout(Duration::from_secs(2), dialer.dial()).await.expect("an answer at once");
+            assert!(matches!(late, Err(DialError::Refused { .. })), "{choice:?}: {late:?}");
+            let mut stream = arrived.connection.open_uni().await.unwrap();
+            stream.write_all(b"still here").await.unwrap();
+            link.connection.accept_uni().await.unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn tcp_peers_that_keep_silent_do_not_keep_udp_out() {

@@ -13,9 +13,9 @@ use link::{
     printable::printable,
     version::{self, VERSION},
 };
-use quinn::{ConnectionError, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{WORDS_CHARS, explain::Explain, watch::Welcomed};
 use crate::session_options::{GatewayAddress, SessionError};
@@ -72,8 +72,9 @@ impl Attempt {
                     *words = printable(words, WORDS_CHARS);
                 }
                 version::negotiate(VERSION, welcome.version)?;
-                self.tasks.spawn(hold_control(link.connection.clone(), send, recv));
-                Ok(Welcomed { link, welcome: Arc::new(welcome), gateway })
+                let draining = CancellationToken::new();
+                self.tasks.spawn(hold_control(link.connection.clone(), send, recv, draining.clone()));
+                Ok(Welcomed { link, welcome: Arc::new(welcome), gateway, draining })
             }
             Ok(Err(error)) => Err(match link.connection.close_reason() {
                 Some(reason) => self.explain().close(&reason),
@@ -107,12 +108,14 @@ async fn say_hello(link: &Link) -> Result<(Welcome, SendStream, RecvStream), Con
 }
 
 /// Reads the control stream while the link lives; its end, or nonsense on it, ends the link.
-async fn hold_control(connection: quinn::Connection, send: SendStream, mut recv: RecvStream) {
+async fn hold_control(connection: Connection, send: SendStream, mut recv: RecvStream, draining: CancellationToken) {
     let _kept_open = send;
     loop {
         match read_message::<ToSession>(&mut recv).await {
             Ok(ToSession::Draining { reason }) => {
-                tracing::info!(reason, "the gateway drains: the link ends when it does");
+                let reason = printable(&reason, WORDS_CHARS);
+                tracing::info!(reason, "the gateway drains: open flows go on, new ones wait for the next link");
+                draining.cancel();
             }
             Ok(
                 ToSession::Welcome(_)

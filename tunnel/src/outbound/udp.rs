@@ -1,7 +1,7 @@
 //! UDP flows: a number on the link for each pair of addresses, payloads as QUIC datagrams, the large ones on streams of their own.
 //!
 //! 1. [`Outbound::datagram`] takes what a program sent and gives it to the link; without a link it is lost and counted, as on a wire.
-//! 2. [`follow_links`] reads what comes back, on each link in turn.
+//! 2. [`follow_links`] reads what comes back, on every link.
 //! 3. [`Outbound::arrived`] makes packets of it: UDP, echoes, and what could not be reached.
 
 use std::{rc::Rc, time::Duration};
@@ -17,7 +17,7 @@ use netstack::{
 };
 use quinn::{Connection, RecvStream, SendDatagramError};
 use rustc_hash::FxHashMap;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 use super::{Entry, Outbound, encoded};
 
@@ -176,15 +176,21 @@ async fn send_large(connection: &Connection, bytes: &[u8]) {
     }
 }
 
-/// Reads datagrams from the link of the moment, until the session ends.
+/// Reads datagrams from every link while it lives, until the session ends: one that drains still brings answers.
 pub(super) async fn follow_links(outbound: Rc<Outbound>) {
     let mut links = outbound.links.clone();
     let mut link = links.current();
+    let mut readers = JoinSet::new();
     loop {
         if let Some(link) = link {
+            let outbound = Rc::clone(&outbound);
             let connection = link.link.connection;
-            tokio::join!(read_datagrams(&outbound, &connection), read_large(&outbound, &connection));
+            readers.spawn_local(async move {
+                tokio::join!(read_datagrams(&outbound, &connection), read_large(&outbound, &connection));
+            });
         }
+        // Those of links that have ended.
+        while readers.try_join_next().is_some() {}
         match links.changed().await {
             Ok(next) => link = next,
             Err(_) => return,

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use link::header::{DialOutcome, StreamHeader};
+use link::{
+    dial::Link,
+    header::{DialOutcome, StreamHeader},
+};
 use netstack::flow::FlowKey;
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
@@ -37,7 +40,17 @@ pub(super) async fn dial(key: FlowKey, outbound: &Outbound) -> Result<Stream, Di
 }
 
 async fn try_dial(key: FlowKey, outbound: &Outbound) -> Result<Stream, DialOutcome> {
-    let link = outbound.links.patient().await.ok_or(DialOutcome::NetworkUnreachable)?.link;
+    loop {
+        let welcomed = outbound.links.patient().await.ok_or(DialOutcome::NetworkUnreachable)?;
+        match dial_on(&welcomed.link, key).await {
+            // It was told to end before it could tell: the next one has not.
+            Err(DialOutcome::Busy) if !welcomed.takes_flows() => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn dial_on(link: &Link, key: FlowKey) -> Result<Stream, DialOutcome> {
     // A link that ends during the dial: the kernel sends the SYN again, to the next one.
     let (mut send, mut recv) = link.connection.open_bi().await.map_err(|_| DialOutcome::Busy)?;
     let mut header = Vec::with_capacity(StreamHeader::MAX_BYTES);
