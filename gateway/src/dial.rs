@@ -1,16 +1,11 @@
-//! Opening a TCP connection to the cluster: to an address, or to a name's addresses by happy eyeballs (RFC 8305).
+//! Opening a TCP connection to the cluster: to an address, or to a name's addresses by happy eyeballs.
 //!
-//! Before: [`crate::outbound`] (addresses) and [`crate::dns`] (the nameserver may be given by name); after: the kernel.
+//! Before: [`crate::outbound`] (addresses) and [`crate::dns`] (the nameserver may be given by name); after: the kernel. The race: [`link::race`].
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
 
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::sleep,
-};
-
-/// How long an address may keep silent before the next is tried beside it: RFC 8305's recommendation.
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+use link::race::race;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Connects to one address, with Nagle off: the session's side has decided what belongs together.
 ///
@@ -22,63 +17,17 @@ pub(crate) async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(to).await
 }
 
-/// Connects to whichever of a name's addresses answers first; each next one is tried when the one before has failed or kept
-/// silent for [`ATTEMPT_DELAY`].
+/// Connects to whichever of a name's addresses answers first.
 ///
 /// # Errors
-/// The last address's, or `NotFound` without addresses.
+/// That of the first address, or `NotFound` without addresses.
 pub(crate) async fn dial_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut next = interleaved(addresses).into_iter();
-    let mut attempts = tokio::task::JoinSet::new();
-    let mut last_error = io::Error::from(io::ErrorKind::NotFound);
-    loop {
-        match next.next() {
-            Some(address) => drop(attempts.spawn(dial(address))),
-            None if attempts.is_empty() => return Err(last_error),
-            None => {}
-        }
-        let patience =
-            async { if next.len() == 0 { std::future::pending().await } else { sleep(ATTEMPT_DELAY).await } };
-        tokio::select! {
-            Some(Ok(attempt)) = attempts.join_next() => match attempt {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last_error = error,
-            },
-            () = patience => {}
-        }
-    }
-}
-
-/// The families in turn, the first address's first, each in its own order.
-fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
-    let (mut leading, mut other): (Vec<_>, Vec<_>) =
-        addresses.iter().copied().partition(|address| address.is_ipv4() == first_is_v4);
-    leading.reverse();
-    other.reverse();
-    let mut order = Vec::with_capacity(addresses.len());
-    while order.len() < addresses.len() {
-        order.extend(leading.pop());
-        order.extend(other.pop());
-    }
-    order
+    race(addresses, dial).await.map_err(|error| error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn address(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn families_take_turns() {
-        let list: Vec<SocketAddr> = ["[::1]:1", "[::2]:1", "[::3]:1", "10.0.0.1:1"].into_iter().map(address).collect();
-        let order = interleaved(&list);
-        assert_eq!(order, [list[0], list[3], list[1], list[2]]);
-        assert_eq!(interleaved(&[]), []);
-    }
 
     #[tokio::test]
     async fn the_family_that_is_refused_gives_way_to_the_one_that_answers() {

@@ -20,7 +20,7 @@ pub enum CloseCode {
     Expired = 5,
     /// The gateway is at its limit of sessions.
     Busy = 6,
-    /// The other carrier won the race.
+    /// Another carrier or address won the race.
     Replaced = 7,
 }
 

@@ -10,6 +10,7 @@
 //! - [`error_code`]: the QUIC application codes of closes, resets and stops.
 //! - [`carrier`]: how QUIC packets cross the network (`udp`, `tcp`).
 //! - [`dial`], [`listen`]: how a link starts, on the session's and the gateway's side.
+//! - [`mod@race`]: whichever of a name's addresses answers first.
 //! - [`transport`]: windows, congestion control, and the send window that is set at run time.
 //! - [`splice`]: bytes between a stream and a socket, both ways, with half-close and reset kept.
 //!
@@ -27,6 +28,7 @@ pub mod listen;
 pub mod mirrored;
 pub mod prefix;
 pub mod printable;
+pub mod race;
 pub mod rules;
 pub mod splice;
 #[cfg(test)]

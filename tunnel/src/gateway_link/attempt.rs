@@ -1,4 +1,4 @@
-//! [`Attempt`]: one try to get a link that is welcomed: each address of the gateway's name, a carrier, a hello.
+//! [`Attempt`]: one try to get a link that is welcomed: an address of the gateway's name, a carrier, a hello.
 //! Before: [`super::GatewayLink`]; after: [`link::dial`]. What failures mean is in [`super::explain`].
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -11,6 +11,7 @@ use link::{
     error_code::CloseCode,
     header::StreamHeader,
     printable::printable,
+    race::race,
     version::{self, VERSION},
 };
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
@@ -33,19 +34,14 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Each address of the gateway's name in turn, on the carriers that were chosen.
+    /// Whichever of the addresses of the gateway's name welcomes first, on the carriers that were chosen.
     ///
     /// # Errors
     /// [`SessionError`]: the first address's, for it is the one that a person thinks of.
     pub(super) async fn connect(&self) -> Result<Welcomed, SessionError> {
-        let mut first = None;
-        for address in self.addresses().await? {
-            match self.connect_to(address).await {
-                Ok(welcomed) => return Ok(welcomed),
-                Err(error) => first = first.or(Some(error)),
-            }
-        }
-        Err(first.unwrap_or_else(|| self.explain().unreachable("its name has no address".to_owned())))
+        let addresses = self.addresses().await?;
+        let won = race(&addresses, |address| self.connect_to(address)).await;
+        won.map_err(|error| error.unwrap_or_else(|| self.explain().unreachable("its name has no address".to_owned())))
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, SessionError> {
@@ -65,18 +61,19 @@ impl Attempt {
             choice: self.choice,
             tasks: self.tasks.clone(),
         };
-        let link = dialer.dial().await.map_err(|error| self.explain().dial(error))?;
-        match timeout(WELCOME_TIMEOUT, say_hello(&link)).await {
+        let link = Unwelcomed(Some(dialer.dial().await.map_err(|error| self.explain().dial(error))?));
+        let connection = link.connection();
+        match timeout(WELCOME_TIMEOUT, say_hello(connection)).await {
             Ok(Ok((mut welcome, send, recv))) => {
                 for words in [&mut welcome.identity, &mut welcome.program] {
                     *words = printable(words, WORDS_CHARS);
                 }
                 version::negotiate(VERSION, welcome.version)?;
                 let draining = CancellationToken::new();
-                self.tasks.spawn(hold_control(link.connection.clone(), send, recv, draining.clone()));
-                Ok(Welcomed { link, welcome: Arc::new(welcome), gateway, draining })
+                self.tasks.spawn(hold_control(connection.clone(), send, recv, draining.clone()));
+                Ok(Welcomed { link: link.welcomed(), welcome: Arc::new(welcome), gateway, draining })
             }
-            Ok(Err(error)) => Err(match link.connection.close_reason() {
+            Ok(Err(error)) => Err(match connection.close_reason() {
                 Some(reason) => self.explain().close(&reason),
                 None => self.explain().foreign(error.to_string()),
             }),
@@ -91,10 +88,32 @@ impl Attempt {
     }
 }
 
+/// A link that is closed unless it is welcomed in the end: the hello may fail, and another address may be faster. To drop a link is not
+/// enough, since tasks hold it too.
+struct Unwelcomed(Option<Link>);
+
+impl Unwelcomed {
+    fn connection(&self) -> &Connection {
+        &self.0.as_ref().expect("is there until it is welcomed").connection
+    }
+
+    fn welcomed(mut self) -> Link {
+        self.0.take().expect("is there until it is welcomed")
+    }
+}
+
+impl Drop for Unwelcomed {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.connection.close(CloseCode::Replaced.wire(), b"another address won, or this one failed");
+        }
+    }
+}
+
 /// Opens the control stream, says hello, and reads the answer.
-async fn say_hello(link: &Link) -> Result<(Welcome, SendStream, RecvStream), ControlError> {
+async fn say_hello(connection: &Connection) -> Result<(Welcome, SendStream, RecvStream), ControlError> {
     let broken = |error: ConnectionError| ControlError::Io(error.into());
-    let (mut send, mut recv) = link.connection.open_bi().await.map_err(broken)?;
+    let (mut send, mut recv) = connection.open_bi().await.map_err(broken)?;
     let mut header = Vec::with_capacity(StreamHeader::MAX_BYTES);
     StreamHeader::Control.encode(&mut header);
     send.write_all(&header).await.map_err(|error| ControlError::Io(error.into()))?;
