@@ -98,7 +98,7 @@ impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let exit = match &error {
             SessionError::Identity(_) | SessionError::Tls(_) => Exit::Usage,
-            SessionError::Refused { .. } | SessionError::Announced(_) => Exit::Refused,
+            SessionError::Refused { .. } | SessionError::Busy { .. } | SessionError::Announced(_) => Exit::Refused,
             SessionError::Unreachable { .. }
             | SessionError::Foreign { .. }
             | SessionError::Version { .. }

@@ -91,11 +91,13 @@ pub struct Target {
     pub netns: Vec<PathBuf>,
 }
 
-/// The `[limits]` table. All of it is for one session, except the number of sessions and the drain.
+/// The `[limits]` table. All of it is for one session, except the numbers of sessions and the drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Sessions at once.
     pub sessions: usize,
+    /// Sessions of one identity at once.
+    pub sessions_per_identity: usize,
     /// Streams open at once: TCP flows and DNS queries.
     pub streams: usize,
     /// TCP dials in a second; a burst of as many is allowed.
@@ -118,6 +120,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions: 256,
+            // A few machines and a pipeline; a link that was lost counts until it times out, half a minute.
+            sessions_per_identity: 16,
             // 10,000 idle flows and as many short ones in between fit.
             streams: 32_768,
             // Above what one core can dial, so that it bounds floods and nothing else.

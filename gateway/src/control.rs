@@ -38,8 +38,16 @@ pub(crate) enum Refusal {
     #[error("the peer left")]
     Left,
     /// The gateway has all the sessions it may have.
-    #[error("the gateway is at its limit of sessions: try again later, or raise limits.sessions")]
+    #[error("it has all the sessions that it may have (limits.sessions)")]
     Busy,
+    /// Its identity has all the sessions it may have.
+    #[error("{name} has {most} sessions already, as many as one identity may have (limits.sessions_per_identity)")]
+    IdentityBusy {
+        /// The identity.
+        name: IdentityName,
+        /// The limit.
+        most: usize,
+    },
     /// Its certificate is no identity of ours.
     #[error("the certificate is no identity of this gateway: ask for one")]
     Forbidden,
@@ -62,7 +70,7 @@ impl Refusal {
     pub(crate) const fn code(&self) -> CloseCode {
         match self {
             Self::Left => CloseCode::Done,
-            Self::Busy => CloseCode::Busy,
+            Self::Busy | Self::IdentityBusy { .. } => CloseCode::Busy,
             Self::Forbidden | Self::Policy(..) => CloseCode::Forbidden,
             Self::Expired => CloseCode::Expired,
             Self::Version(_) => CloseCode::Version,
@@ -74,14 +82,20 @@ impl Refusal {
 /// Waits for the hello and answers it; `welcome` makes the answer, for those who get one.
 ///
 /// # Errors
-/// [`Refusal`] for a peer that leaves, is late, says something else, or speaks another major version.
-pub(crate) async fn greet(connection: &Connection, welcome: impl FnOnce() -> Welcome) -> Result<Control, Refusal> {
+/// [`Refusal`] for a peer that leaves, is late, says something else, or speaks another major version, and what `welcome` has against it.
+pub(crate) async fn greet(
+    connection: &Connection,
+    welcome: impl FnOnce() -> Result<Welcome, Refusal>,
+) -> Result<Control, Refusal> {
     timeout(GREETING_TIMEOUT, exchange(connection, welcome))
         .await
         .unwrap_or(Err(Refusal::Protocol("no hello came in time: the first stream is the control stream")))
 }
 
-async fn exchange(connection: &Connection, welcome: impl FnOnce() -> Welcome) -> Result<Control, Refusal> {
+async fn exchange(
+    connection: &Connection,
+    welcome: impl FnOnce() -> Result<Welcome, Refusal>,
+) -> Result<Control, Refusal> {
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|_| Refusal::Left)?;
     if !matches!(read_header(&mut recv).await, Ok(StreamHeader::Control)) {
         return Err(left_or(connection, "the first stream is not the control stream"));
@@ -97,7 +111,7 @@ async fn exchange(connection: &Connection, welcome: impl FnOnce() -> Welcome) ->
         Err(_) => return Err(left_or(connection, "the first message is not a hello")),
     };
     let _: Version = negotiate(version, VERSION)?;
-    let written = write_message(&mut send, &ToSession::Welcome(welcome())).await;
+    let written = write_message(&mut send, &ToSession::Welcome(welcome()?)).await;
     written.map_err(|_| left_or(connection, "the control stream does not take the welcome"))?;
     Ok(Control { send, recv })
 }

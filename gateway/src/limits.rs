@@ -1,8 +1,10 @@
 //! Counting and rates: how the limits of one session are kept. Pure.
 
 use std::{
+    collections::HashMap,
+    hash::Hash,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -43,6 +45,55 @@ impl Drop for Slot {
     }
 }
 
+/// The same for each key of many: how many each has at once.
+#[derive(Debug)]
+pub(crate) struct SlotsByKey<K: Hash + Eq> {
+    used: Arc<Mutex<HashMap<K, usize>>>,
+    most: usize,
+}
+
+/// One of a key's slots; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct KeySlot<K: Hash + Eq> {
+    used: Arc<Mutex<HashMap<K, usize>>>,
+    key: K,
+}
+
+impl<K: Hash + Eq + Clone> SlotsByKey<K> {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { used: Arc::default(), most }
+    }
+
+    /// A slot of `key`, if one is free.
+    pub(crate) fn claim(&self, key: &K) -> Option<KeySlot<K>> {
+        let mut used = locked(&self.used);
+        let count = used.entry(key.clone()).or_default();
+        // At least one slot is free for whoever has none, so no entry stays behind without a slot.
+        if *count >= self.most.max(1) {
+            return None;
+        }
+        *count += 1;
+        Some(KeySlot { used: Arc::clone(&self.used), key: key.clone() })
+    }
+}
+
+impl<K: Hash + Eq> Drop for KeySlot<K> {
+    fn drop(&mut self) {
+        let mut used = locked(&self.used);
+        if let Some(count) = used.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                used.remove(&self.key);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in the critical sections can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// So many events a second, with a burst of one second's worth (the generic cell rate algorithm).
 #[derive(Debug)]
 pub(crate) struct Rate {
@@ -61,7 +112,7 @@ impl Rate {
 
     /// Whether one more event may happen; counts it if so.
     pub(crate) fn allows(&self, now: Instant) -> bool {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = locked(&self.due);
         let next = (*due).max(now) + self.interval;
         let allowed = next <= now + BURST;
         if allowed {
@@ -83,6 +134,17 @@ mod tests {
         assert_eq!(slots.used(), 1);
         drop(first);
         assert!(slots.claim().is_some());
+    }
+
+    #[test]
+    fn each_key_has_slots_of_its_own_and_leaves_nothing_behind() {
+        let slots = SlotsByKey::new(2);
+        let held: Vec<_> = (0..3).map(|_| slots.claim(&"alice")).collect();
+        assert_eq!(held.iter().filter(|slot| slot.is_some()).count(), 2);
+        assert!(slots.claim(&"bob").is_some());
+        drop(held);
+        assert!(locked(&slots.used).is_empty());
+        assert!(slots.claim(&"alice").is_some());
     }
 
     #[test]

@@ -46,6 +46,8 @@ labels! {
     /// It closed before it said hello: the other carrier won its race.
     Left = "left",
     Busy = "busy",
+    /// Its identity has all the sessions it may have.
+    IdentityBusy = "identity_busy",
     Forbidden = "forbidden",
     Version = "version",
     Protocol = "protocol",

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use certs::{Authority, AuthorityError, PrivateFileError, TlsError};
+use certs::{Authority, AuthorityError, IdentityName, PrivateFileError, TlsError};
 use link::{
     listen::{ListenError, Listener},
     version::ALPN,
@@ -26,7 +26,7 @@ use crate::{
     config::{Config, Limits},
     dns::{Nameserver, ResolveError},
     echo::Echoes,
-    limits::Slots,
+    limits::{Slots, SlotsByKey},
     metrics::Metrics,
     observe::{ObserveError, Observer},
     policy::{self, Policy},
@@ -56,6 +56,7 @@ pub(crate) struct State {
     /// Cancelled when nothing may go on.
     pub(crate) stop: CancellationToken,
     sessions: Slots,
+    pub(crate) identities: SlotsByKey<IdentityName>,
     last_session: AtomicU64,
 }
 
@@ -147,6 +148,7 @@ impl Gateway {
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
             sessions: Slots::new(config.limits.sessions),
+            identities: SlotsByKey::new(config.limits.sessions_per_identity),
             last_session: AtomicU64::new(0),
         });
         let observer = match config.metrics {

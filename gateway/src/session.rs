@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use certs::{PeerIdentity, peer_identity};
+use certs::{IdentityName, PeerIdentity, peer_identity};
 use link::{
     carrier::Carrier, control::Welcome, error_code::CloseCode, listen::Arrived, splice::Budget, version::VERSION,
 };
@@ -28,7 +28,7 @@ use crate::{
     audit::{Event, Who},
     control::{self, Control, Refusal},
     datagrams,
-    limits::{Rate, Slot, Slots},
+    limits::{KeySlot, Rate, Slot, Slots},
     metrics::{Arrival, Held},
     policy::Permissions,
     server::State,
@@ -84,7 +84,7 @@ pub(crate) async fn serve(state: Arc<State>, arrived: Arrived, slot: Option<Slot
         Some(_) => greet(&state, &connection).await,
         None => Err(Refusal::Busy),
     };
-    let Greeted { number, peer, permissions, control } = match greeted {
+    let Greeted { number, peer, permissions, control, place: _place } = match greeted {
         Ok(greeted) => greeted,
         Err(refusal) => return refuse(&state, &connection, carrier, &refusal),
     };
@@ -107,6 +107,7 @@ fn refuse(state: &State, connection: &Connection, carrier: Carrier, refusal: &Re
         // Every race between carriers has a loser.
         Refusal::Left => tracing::debug!(%peer, %carrier, "left without a hello"),
         Refusal::Busy
+        | Refusal::IdentityBusy { .. }
         | Refusal::Forbidden
         | Refusal::Policy(..)
         | Refusal::Expired
@@ -122,6 +123,7 @@ const fn arrival(refusal: &Refusal) -> Arrival {
     match refusal {
         Refusal::Left => Arrival::Left,
         Refusal::Busy => Arrival::Busy,
+        Refusal::IdentityBusy { .. } => Arrival::IdentityBusy,
         Refusal::Forbidden | Refusal::Policy(..) | Refusal::Expired => Arrival::Forbidden,
         Refusal::Version(_) => Arrival::Version,
         Refusal::Protocol(_) => Arrival::Protocol,
@@ -134,6 +136,8 @@ struct Greeted {
     peer: PeerIdentity,
     permissions: Permissions,
     control: Control,
+    /// Its place among the sessions of its identity.
+    place: KeySlot<IdentityName>,
 }
 
 async fn greet(state: &State, connection: &Connection) -> Result<Greeted, Refusal> {
@@ -145,13 +149,19 @@ async fn greet(state: &State, connection: &Connection) -> Result<Greeted, Refusa
     }
     let permissions = state.policy.borrow().for_identity(&peer.name);
     permissions.may_connect().map_err(|refused| Refusal::Policy(peer.name.clone(), refused))?;
-    let mut number = 0;
+    let mut admitted = None;
+    // Behind the hello, which the loser of a race between carriers never says: it takes no place.
     let control = control::greet(connection, || {
-        number = state.number_session();
-        welcome(state, &permissions, number)
+        let most = state.limits.sessions_per_identity;
+        let busy = || Refusal::IdentityBusy { name: peer.name.clone(), most };
+        let place = state.identities.claim(&peer.name).ok_or_else(busy)?;
+        let number = state.number_session();
+        admitted = Some((number, place));
+        Ok(welcome(state, &permissions, number))
     });
     let control = control.await?;
-    Ok(Greeted { number, peer, permissions, control })
+    let (number, place) = admitted.expect("who was welcomed was admitted");
+    Ok(Greeted { number, peer, permissions, control, place })
 }
 
 fn welcome(state: &State, permissions: &Permissions, session: u64) -> Welcome {

@@ -146,6 +146,14 @@ pub enum SessionError {
         /// The gateway's words.
         reason: String,
     },
+    /// The gateway, or the identity, has all the sessions it may have.
+    #[error("the gateway {gateway} takes no more sessions: {reason}")]
+    Busy {
+        /// As the user wrote it.
+        gateway: GatewayAddress,
+        /// The gateway's words, which name the limit.
+        reason: String,
+    },
     /// The gateway announces what no session may take over; the text names it.
     #[error(transparent)]
     Announced(#[from] PlanError),
@@ -194,6 +202,10 @@ impl SessionError {
             Self::Foreign { .. } => "check --gateway, or use the identity that this gateway issued".to_owned(),
             Self::Refused { .. } => {
                 "ask who runs the gateway for a new identity (adit-gateway identity issue)".to_owned()
+            }
+            Self::Busy { .. } => {
+                "end a session that nobody needs (adit quit), or ask who runs the gateway to raise that limit"
+                    .to_owned()
             }
             Self::Privilege { .. } => "run it as root (sudo adit connect ...), or with CAP_NET_ADMIN".to_owned(),
             Self::NoTunDevice => "modprobe tun; in a container, start it with --device /dev/net/tun".to_owned(),

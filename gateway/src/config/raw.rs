@@ -56,6 +56,7 @@ pub(super) struct Allow {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) sessions: Option<Spanned<i64>>,
+    pub(super) sessions_per_identity: Option<Spanned<i64>>,
     pub(super) streams: Option<Spanned<i64>>,
     pub(super) dials_per_second: Option<Spanned<i64>>,
     pub(super) pending_dials: Option<Spanned<i64>>,

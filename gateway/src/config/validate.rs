@@ -230,6 +230,7 @@ fn limits(raw: &raw::Limits) -> Checked<Limits> {
     let mut limits = Limits::default();
     let large = 1 << 20;
     set(&raw.sessions, 1, 65_536, |value| limits.sessions = value)?;
+    set(&raw.sessions_per_identity, 1, 65_536, |value| limits.sessions_per_identity = value)?;
     set(&raw.streams, 1, large, |value| limits.streams = value)?;
     set(&raw.dials_per_second, 1, u32::from(u16::MAX) * 16, |value| limits.dials_per_second = value)?;
     set(&raw.pending_dials, 1, large, |value| limits.pending_dials = value)?;

@@ -124,6 +124,30 @@ async fn one_session_too_many_is_told_that_the_gateway_is_busy() {
 }
 
 #[tokio::test]
+async fn one_session_too_many_of_an_identity_is_told_so_and_others_come_in() {
+    let lab = Lab::with(|config| config.limits.sessions_per_identity = 2).await;
+    let path = lab.identity("alice", Duration::from_secs(60));
+    let identity = Identity::load(&path, SystemTime::now()).unwrap();
+    let dial = async || lab.dialer(&identity, CarrierChoice::Udp).dial().await.unwrap();
+    let first = Peer::greet(dial().await).await;
+    let _second = Peer::greet(dial().await).await;
+    // Who never says hello, as the loser of a race between carriers, takes no place.
+    let _silent = dial().await;
+    let third = dial().await;
+    let (mut send, _recv) = open(&third, StreamHeader::Control).await;
+    let hello = ToGateway::Hello { version: VERSION, program: String::new() };
+    write_message(&mut send, &hello).await.unwrap();
+    let (code, reason) = closed(&third).await;
+    assert_eq!(code, CloseCode::Busy as u64);
+    assert!(reason.contains("alice has 2 sessions") && reason.contains("limits.sessions_per_identity"), "{reason}");
+    assert_eq!(lab.metric("arrivals_total{outcome=\"identity_busy\"}").await, 1);
+    let _bob = lab.connect("bob").await;
+    first.link.close(CloseCode::Done, "bye").await;
+    lab.metric_becomes("sessions", 2).await;
+    Peer::greet(dial().await).await;
+}
+
+#[tokio::test]
 async fn a_drain_lets_open_flows_end_and_takes_no_new_ones() {
     let lab = Lab::start().await;
     let service = TcpListener::bind("127.0.0.1:0").await.unwrap();

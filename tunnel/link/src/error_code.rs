@@ -18,7 +18,7 @@ pub enum CloseCode {
     Forbidden = 4,
     /// The certificate ended while the session lived.
     Expired = 5,
-    /// The gateway is at its limit of sessions.
+    /// The gateway, or the identity at it, has all the sessions it may have; the reason names the limit.
     Busy = 6,
     /// Another carrier or address won the race.
     Replaced = 7,

@@ -46,6 +46,7 @@ impl Explain<'_> {
                     Some(CloseCode::Forbidden | CloseCode::Expired) => {
                         SessionError::Refused { gateway: self.0.clone(), reason: words }
                     }
+                    Some(CloseCode::Busy) => SessionError::Busy { gateway: self.0.clone(), reason: words },
                     Some(code) if code.is_worth_a_retry() => self.unreachable(words),
                     Some(_) | None => self.foreign(words),
                 }
@@ -68,5 +69,23 @@ impl Explain<'_> {
             (Some(words), Side::Session) => SessionError::Foreign { gateway, reason: words.to_owned() },
             (None, _) => self.foreign(reason.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::ApplicationClose;
+
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_is_full_is_not_told_as_one_that_cannot_be_reached() {
+        let gateway: GatewayAddress = "gateway.example.com:7844".parse().unwrap();
+        let reason = "alice has 16 sessions already".into();
+        let close = ApplicationClose { error_code: CloseCode::Busy.wire(), reason };
+        let error = Explain(&gateway).close(&ConnectionError::ApplicationClosed(close));
+        assert!(matches!(error, SessionError::Busy { .. }), "{error}");
+        assert!(error.to_string().contains("alice has 16 sessions"), "{error}");
+        assert!(error.remedy().is_some_and(|remedy| remedy.contains("adit quit") && !remedy.contains("port")));
     }
 }
