@@ -122,8 +122,8 @@ impl Default for Limits {
             sessions: 256,
             // A few machines and a pipeline; a link that was lost counts until it times out, half a minute.
             sessions_per_identity: 16,
-            // 10,000 idle flows and as many short ones in between fit.
-            streams: 32_768,
+            // 10,000 idle flows and 2,000 short ones between them; with the UDP flows they fit 20,000 descriptors.
+            streams: 12_288,
             // Above what one core can dial, so that it bounds floods and nothing else.
             dials_per_second: 50_000,
             pending_dials: 4_096,

@@ -78,6 +78,7 @@ async fn answer(session: &Session, recv: &mut RecvStream) -> Result<Vec<u8>, Dns
         return Err(Dns::Prohibited);
     }
     let _slot = session.dns.claim().ok_or(Dns::Limit)?;
+    let _descriptor = session.state.descriptors.claim_query().ok_or(Dns::Limit)?;
     let query = timeout(QUERY_TIMEOUT, recv.read_to_end(MAX_MESSAGE_BYTES)).await;
     let query = query.ok().and_then(Result::ok).filter(|query| message::is_query(query)).ok_or(Dns::Malformed)?;
     tokio::select! {

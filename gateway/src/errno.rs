@@ -9,6 +9,11 @@ fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
 }
 
+/// Whether this process, or the whole machine, has no descriptor left.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(errno(error), Errno::EMFILE | Errno::ENFILE)
+}
+
 /// How a dial that failed with `error` ended.
 #[expect(clippy::wildcard_enum_match_arm, reason = "errno has a hundred values, of which these can be met here")]
 pub(crate) fn dial_outcome(error: &io::Error) -> DialOutcome {

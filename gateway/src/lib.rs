@@ -10,7 +10,8 @@
 //! ```
 //! - [`config`]: `gateway.toml`. [`cluster`]: providers, of which `linux` is one.
 //! - [`policy`]: who may reach and mirror what; `permit`: asked before anything is dialed; `reload`: the policy changes.
-//! - `audit`: what happened, for those who have to know. `reach`: which addresses may be reached at all; `limits`: slots and rates; `errno`: what the kernel's errors mean.
+//! - `audit`: what happened, for those who have to know. `reach`: which addresses may be reached at all; `limits`: slots and rates;
+//!   `descriptors`: sockets of all sessions; `errno`: what the kernel's errors mean.
 //! - `metrics`, `observe`: what is counted, and the HTTP endpoints that show it.
 //! - [`tap`]: the process in a target's network that copies what arrives there.
 //! - [`run`](mod@run): the process around a gateway.
@@ -23,6 +24,7 @@ pub mod config;
 mod connected_udp;
 mod control;
 mod datagrams;
+mod descriptors;
 mod dial;
 mod dns;
 mod echo;

@@ -34,6 +34,10 @@ impl Slots {
         (claimed < self.most).then_some(slot)
     }
 
+    pub(crate) const fn most(&self) -> usize {
+        self.most
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }

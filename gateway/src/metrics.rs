@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use link::header::DialOutcome;
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -63,6 +64,8 @@ labels! {
     NetworkUnreachable = "network_unreachable",
     Prohibited = "prohibited",
     Busy = "busy",
+    /// This process has no descriptor left; the session is told that the gateway is busy.
+    NoDescriptor = "no_descriptor",
     /// The session gave up first.
     Abandoned = "abandoned",
 }
@@ -112,6 +115,8 @@ labels! {
     Blocked = "blocked",
     /// The kernel refused this one datagram.
     Refused = "refused",
+    /// This process has no descriptor left for a new flow.
+    NoDescriptor = "no_descriptor",
     /// Too many large answers were under way to the session.
     Limit = "limit",
 }
@@ -226,8 +231,23 @@ fn counts<L: Label>(registry: &mut Registry, name: &str, help: &str) -> Counts<L
     Counts { counters, label: PhantomData }
 }
 
-impl From<link::header::DialOutcome> for Dial {
-    fn from(outcome: link::header::DialOutcome) -> Self {
+impl Dial {
+    /// What the session is told.
+    pub(crate) const fn outcome(self) -> DialOutcome {
+        match self {
+            Self::Connected => DialOutcome::Connected,
+            Self::Refused => DialOutcome::Refused,
+            Self::TimedOut => DialOutcome::TimedOut,
+            Self::HostUnreachable => DialOutcome::HostUnreachable,
+            Self::NetworkUnreachable => DialOutcome::NetworkUnreachable,
+            Self::Prohibited => DialOutcome::Prohibited,
+            Self::Busy | Self::NoDescriptor | Self::Abandoned => DialOutcome::Busy,
+        }
+    }
+}
+
+impl From<DialOutcome> for Dial {
+    fn from(outcome: DialOutcome) -> Self {
         Self::ALL[outcome as usize]
     }
 }
@@ -239,7 +259,7 @@ mod tests {
     #[test]
     fn what_is_counted_is_rendered_with_its_label_and_zero_is_shown() {
         let metrics = Metrics::new();
-        metrics.dials.count(Dial::from(link::header::DialOutcome::Refused));
+        metrics.dials.count(Dial::from(DialOutcome::Refused));
         let held = Held::new(&metrics.sessions, &metrics.ended_sessions);
         let text = metrics.render();
         assert!(text.contains("adit_gateway_dials_total{outcome=\"refused\"} 1\n"), "{text}");
@@ -252,9 +272,10 @@ mod tests {
     #[test]
     fn every_outcome_of_the_link_keeps_its_name() {
         for byte in 0..=6 {
-            let outcome = link::header::DialOutcome::try_from(byte).unwrap();
+            let outcome = DialOutcome::try_from(byte).unwrap();
             let name = format!("{outcome:?}");
             assert_eq!(format!("{:?}", Dial::from(outcome)), name);
+            assert_eq!(Dial::from(outcome).outcome(), outcome);
         }
     }
 }

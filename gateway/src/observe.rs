@@ -57,16 +57,23 @@ impl Observer {
     /// Answers until the gateway stops.
     pub(crate) async fn serve(self, state: Arc<State>, tasks: TaskTracker) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut is_failing = false;
         while let Ok(permit) = Arc::clone(&slots).acquire_owned().await {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = state.stop.cancelled() => return,
             };
             match accepted {
-                Ok((stream, _)) => drop(tasks.spawn(connection(stream, Arc::clone(&state), permit))),
+                Ok((stream, _)) => {
+                    is_failing = false;
+                    tasks.spawn(connection(stream, Arc::clone(&state), permit));
+                }
                 Err(error) => {
-                    // Descriptors have run out: closing some makes room.
-                    tracing::warn!(%error, "cannot accept a metrics connection");
+                    // Descriptors have run out: closing some makes room. Said once.
+                    if !is_failing {
+                        tracing::warn!(%error, "cannot accept a metrics connection");
+                    }
+                    is_failing = true;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -19,6 +19,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     dial, errno,
+    limits::Slot,
     metrics::{Dial, Held},
     policy::Destination,
     session::Session,
@@ -30,7 +31,7 @@ pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: Rec
     let dialed = dial(session, &mut send, to).await;
     metrics.dials.count(dialed.as_ref().map_or_else(|ended| *ended, |_| Dial::Connected));
     let outcome = match dialed {
-        Ok((socket, to)) => {
+        Ok(Dialed { socket, to, descriptor: _descriptor }) => {
             if send.write_all(&[DialOutcome::Connected as u8]).await.is_ok() {
                 carry(session, socket, to, send, recv).await;
             }
@@ -42,7 +43,7 @@ pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: Rec
             let _ = recv.stop(FLOW_RESET);
             return;
         }
-        Err(ended) => ended as u8,
+        Err(ended) => ended.outcome() as u8,
     };
     tracing::debug!(session = session.number, outcome, "dial failed");
     // Either fails only if the session has given up, and then nobody is left to tell.
@@ -52,17 +53,30 @@ pub(crate) async fn serve(session: &Session, mut send: SendStream, mut recv: Rec
     let _ = recv.stop(FLOW_RESET);
 }
 
-/// Connects, and gives what was dialed; or says how that ended. Ends early when the session stops the stream or is gone.
-async fn dial(session: &Session, send: &mut SendStream, to: SocketAddr) -> Result<(TcpStream, SocketAddr), Dial> {
+/// A connection to the cluster.
+struct Dialed {
+    socket: TcpStream,
+    /// What was dialed.
+    to: SocketAddr,
+    descriptor: Slot,
+}
+
+/// Connects, or says how that ended. Ends early when the session stops the stream or is gone.
+async fn dial(session: &Session, send: &mut SendStream, to: SocketAddr) -> Result<Dialed, Dial> {
     let limits = &session.state.limits;
     let Some(Destination::Tcp(to)) = session.permit(Destination::Tcp(to)) else { return Err(Dial::Prohibited) };
     if session.state.draining.is_cancelled() || !session.dial_rate.allows(Instant::now()) {
         return Err(Dial::Busy);
     }
     let _pending = session.pending_dials.claim().ok_or(Dial::Busy)?;
+    let descriptor = session.state.descriptors.claim().ok_or(Dial::NoDescriptor)?;
     tokio::select! {
         dialed = timeout(limits.dial_timeout, dial::dial(to)) => match dialed {
-            Ok(Ok(socket)) => Ok((socket, to)),
+            Ok(Ok(socket)) => Ok(Dialed { socket, to, descriptor }),
+            Ok(Err(error)) if errno::is_out_of_descriptors(&error) => {
+                session.state.descriptors.ran_out();
+                Err(Dial::NoDescriptor)
+            }
             Ok(Err(error)) => Err(errno::dial_outcome(&error).into()),
             Err(_) => Err(Dial::TimedOut),
         },

@@ -24,6 +24,7 @@ use crate::{
     audit::{Audit, AuditError},
     cluster::{self, Provider},
     config::{Config, Limits},
+    descriptors::Descriptors,
     dns::{Nameserver, ResolveError},
     echo::Echoes,
     limits::{Slots, SlotsByKey},
@@ -49,6 +50,7 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     pub(crate) nameserver: Nameserver,
     pub(crate) echoes: Echoes,
+    pub(crate) descriptors: Descriptors,
     /// Addresses that a session must not route here.
     pub(crate) never: Vec<SocketAddr>,
     /// Cancelled when the gateway was told to end.
@@ -132,6 +134,10 @@ impl Gateway {
         }
         let metrics = Metrics::new();
         let audit = Audit::open(config.audit.as_deref(), metrics.lost_audit_lines.clone())?;
+        let descriptors = Descriptors::of_process();
+        if let Err(too_few) = descriptors.hold(&config.limits) {
+            tracing::warn!("{too_few}");
+        }
         let nameserver = Nameserver::resolve(&config.cluster.nameserver).await?;
         let tasks = TaskTracker::new();
         let listener = Listener::bind(config.listen, tls, &reset_secret, &tasks).await?;
@@ -144,6 +150,7 @@ impl Gateway {
             metrics,
             nameserver,
             echoes: Echoes::open(),
+            descriptors,
             never: Some(listener.local_addr()).filter(|address| !address.ip().is_unspecified()).into_iter().collect(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),

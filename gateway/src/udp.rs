@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     connected_udp::ConnectedUdp,
     datagrams, errno,
+    limits::Slot,
     metrics::{Dropped, Held},
     policy::Destination,
     scratch,
@@ -54,6 +55,7 @@ struct UdpFlow {
     last_used: Mutex<Instant>,
     /// Ends the receiving task: the flow gave its place to another.
     ended: CancellationToken,
+    _descriptor: Slot,
 }
 
 impl UdpFlows {
@@ -118,7 +120,8 @@ pub(crate) fn send(session: &Arc<Session>, number: u32, to: SocketAddr, payload:
     let known = session.udp.table().get(&number).filter(|flow| flow.to == to).cloned();
     let flow = match known.map_or_else(|| open(session, number, to), Ok) {
         Ok(flow) => flow,
-        Err(error) => return refused(session, number, &error),
+        Err(Unopened::NoDescriptor) => return metrics.dropped.count(Dropped::NoDescriptor),
+        Err(Unopened::Refused(error)) => return refused(session, number, &error),
     };
     flow.touch();
     match flow.socket.send(payload) {
@@ -128,13 +131,32 @@ pub(crate) fn send(session: &Arc<Session>, number: u32, to: SocketAddr, payload:
     }
 }
 
-fn open(session: &Arc<Session>, number: u32, to: SocketAddr) -> io::Result<Arc<UdpFlow>> {
+/// A flow without a socket.
+enum Unopened {
+    /// There is no descriptor for it.
+    NoDescriptor,
+    /// The kernel has something against the address.
+    Refused(io::Error),
+}
+
+fn open(session: &Arc<Session>, number: u32, to: SocketAddr) -> Result<Arc<UdpFlow>, Unopened> {
+    let descriptors = &session.state.descriptors;
+    // A session at its limit gives up an old flow for the new one, whose descriptor is free only a moment later.
+    let descriptor = descriptors.claim().ok_or(Unopened::NoDescriptor)?;
+    let socket = ConnectedUdp::connect(to).map_err(|error| {
+        if errno::is_out_of_descriptors(&error) {
+            descriptors.ran_out();
+            return Unopened::NoDescriptor;
+        }
+        Unopened::Refused(error)
+    })?;
     let flow = Arc::new(UdpFlow {
         to,
-        socket: ConnectedUdp::connect(to)?,
+        socket,
         datagrams: AtomicU32::new(0),
         last_used: Mutex::new(Instant::now()),
         ended: session.over.child_token(),
+        _descriptor: descriptor,
     });
     session.udp.insert(number, &flow);
     session.tasks.spawn(receive(Arc::clone(session), number, Arc::clone(&flow)));

@@ -190,6 +190,7 @@ impl Accepting {
     }
 
     async fn accept_tcp(self, listener: TcpListener) {
+        let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -197,13 +198,17 @@ impl Accepting {
             };
             match accepted {
                 Ok((stream, _)) => {
+                    is_failing = false;
                     if let Ok(permit) = Arc::clone(&self.tcp_handshakes).try_acquire_owned() {
                         self.tasks.spawn(self.clone().serve_tcp(stream, permit));
                     }
                 }
                 Err(error) => {
-                    // Descriptors have run out: what is open goes on, and closing some of it makes room.
-                    tracing::warn!(%error, "cannot accept a TCP carrier");
+                    // Descriptors have run out: what is open goes on, and closing some of it makes room. Said once.
+                    if !is_failing {
+                        tracing::warn!(%error, "cannot accept a TCP carrier");
+                    }
+                    is_failing = true;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
