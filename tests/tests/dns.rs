@@ -1,9 +1,12 @@
 //! Names from the host: the cluster's and ordinary ones, each at its own nameserver and nowhere else.
 
-use std::time::Duration;
+use std::{
+    io::{ErrorKind, Read, Write},
+    time::Duration,
+};
 
 use cli::demo::plan;
-use tests::{lab::Lab, process, wait};
+use tests::{lab::Lab, process, sockets::dial, wait};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -206,4 +209,13 @@ fn malformed_questions_are_answered_or_dropped_and_hurt_nobody() {
     }
     assert_eq!(dig(&lab, "web.shop"), "10.96.0.20\n");
     assert_eq!(dig(&lab, "www.example.test"), "203.0.113.80\n");
+}
+
+#[test]
+fn a_connection_that_does_not_speak_dns_is_reset() {
+    let (lab, _gateway) = Lab::joined();
+    let mut stream = dial(&lab.host, plan::NAMESERVER.v4.into(), 53).expect("a connection");
+    stream.write_all(&[0, 1, 1]).expect("sent");
+    let error = stream.read(&mut [0; 16]).expect_err("not an orderly end");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
 }

@@ -4,7 +4,8 @@
 //! the resolver instead of a stream. Before: [`crate::outbound`]; after: [`crate::dns`].
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -22,7 +23,10 @@ use tokio::{
 use super::{LinkDns, Outbound};
 use crate::{
     control::counters::DnsCounters as StatusCounters,
-    dns::{Arrived, DnsCounters, MAX_UNDER_WAY, MarkedSockets, Names as NameTable, Resolver, Transport, stream},
+    dns::{
+        Arrived, DnsCounters, MAX_UNDER_WAY, MarkedSockets, Names as NameTable, Resolver, Transport,
+        stream::{self, Ended},
+    },
 };
 
 /// Bytes on their way between a connection's ring and the resolver, each way: one message fits.
@@ -112,17 +116,34 @@ impl Names {
         let (near, far) = duplex(LOCAL_BYTES);
         let arrived = Arrived { nameserver: key.cluster.0, transport: Transport::Tcp };
         let resolver = Arc::clone(&self.resolver);
+        let local = Local { near, broken: Rc::default() };
+        let broken = Rc::clone(&local.broken);
         outbound.tasks.spawn_local(async move {
             let answer = |message: Vec<u8>| {
                 let resolver = Arc::clone(&resolver);
                 async move { resolver.answer(&message, arrived).await }
             };
-            if let Err(error) = stream::serve(far, answer).await {
-                tracing::debug!(%error, "a DNS connection broke");
-            }
+            serve(far, answer, &broken).await;
             drop(slot);
         });
-        Ok(Some(Local { near }))
+        Ok(Some(local))
+    }
+}
+
+/// Serves a connection to its end; one that is misused or torn counts as broken.
+async fn serve<F>(far: DuplexStream, answer: impl Fn(Vec<u8>) -> F, broken: &Cell<bool>)
+where
+    F: Future<Output = Option<Vec<u8>>> + Send + 'static,
+{
+    // The far end is gone with this, and its reader not yet told: it runs on this thread.
+    let ended = stream::serve(far, answer).await;
+    match ended {
+        Ok(Ended::Served) => {}
+        Ok(Ended::Misused) => broken.set(true),
+        Err(error) => {
+            tracing::debug!(%error, "a DNS connection broke");
+            broken.set(true);
+        }
     }
 }
 
@@ -154,6 +175,8 @@ pub(super) fn publish(status: &StatusCounters, counters: &DnsCounters) {
 /// The near end of a connection to the resolver.
 pub(super) struct Local {
     near: DuplexStream,
+    /// The resolver has given it up, so that its end is a reset.
+    broken: Rc<Cell<bool>>,
 }
 
 impl Local {
@@ -163,7 +186,11 @@ impl Local {
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(room);
-        Pin::new(&mut self.near).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+        let read = Pin::new(&mut self.near).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len());
+        if self.broken.get() && matches!(read, Poll::Ready(Ok(0))) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        read
     }
 
     /// The program has asked all it wants to.
@@ -175,6 +202,8 @@ impl Local {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
     use crate::{
         dns::{NamesOptions, Resolver},
@@ -198,6 +227,22 @@ mod tests {
         assert!(matches!(names.taker("192.0.2.1:853".parse().unwrap()), Taker::Gateway));
         drop(held);
         assert!(matches!(names.taker(nameserver), Taker::Resolver(_)));
+    }
+
+    #[tokio::test]
+    async fn a_misused_connection_ends_with_a_reset_and_one_that_is_done_with_a_fin() {
+        let ends = async |sent: &[u8]| {
+            let (near, far) = duplex(LOCAL_BYTES);
+            let mut local = Local { near, broken: Rc::default() };
+            poll_fn(|cx| local.poll_write(cx, sent)).await.unwrap();
+            local.finish();
+            let broken = Rc::clone(&local.broken);
+            serve(far, |_| async { None }, &broken).await;
+            poll_fn(|cx| local.poll_read(cx, &mut [0; 8])).await.map_err(|error| error.kind())
+        };
+        assert_eq!(ends(b"").await, Ok(0));
+        assert_eq!(ends(&[0, 1, 1]).await, Err(io::ErrorKind::ConnectionReset), "no message");
+        assert_eq!(ends(&[0, 40, 1]).await, Err(io::ErrorKind::ConnectionReset), "a torn one");
     }
 
     #[tokio::test]
