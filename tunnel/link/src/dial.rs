@@ -7,7 +7,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
     AsyncUdpSocket, ClientConfig, Connection, ConnectionError, Endpoint, TokioRuntime, TransportErrorCode,
@@ -103,19 +103,17 @@ impl Dialer {
     }
 
     async fn dial_udp(&self) -> Result<Link, DialError> {
-        let unreachable = |source| DialError::Unreachable { gateway: self.gateway, source };
-        let socket = UdpCarrier::connected(self.gateway, self.mark).map_err(unreachable)?;
+        let gateway = self.gateway;
+        let unreachable = |source| DialError::Unreachable { gateway, source };
+        let socket = UdpCarrier::connected(gateway, self.mark).map_err(unreachable)?;
         let carrier = UdpCarrier::new(socket, &self.tasks).map_err(unreachable)?;
-        let link = self.handshake(Carrier::Udp, Arc::clone(&carrier) as _, carrier.refused(1)).await?;
-        let watched = link.connection.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = carrier.refused(REFUSALS_WHEN_OPEN) => {
-                    watched.close(CloseCode::Done.wire(), b"the gateway's port is closed");
-                }
-                _ = watched.closed() => {}
-            }
-        });
+        let refused = async {
+            carrier.refused(1).await;
+            DialError::Refused { gateway }
+        };
+        let link = self.handshake(Carrier::Udp, Arc::clone(&carrier) as _, refused).await?;
+        let closed = async move { carrier.refused(REFUSALS_WHEN_OPEN).await };
+        self.tasks.spawn(close_after(closed, link.connection.clone(), "the gateway's port is closed"));
         Ok(link)
     }
 
@@ -124,37 +122,42 @@ impl Dialer {
         let connecting = timeout(HANDSHAKE_TIMEOUT, TcpCarrier::connect(gateway, self.mark));
         let carrier = match connecting.await {
             Err(_) => return Err(DialError::NoAnswer { gateway, tried: "tcp" }),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return Err(DialError::Refused { gateway });
-            }
-            Ok(Err(source)) => return Err(DialError::Unreachable { gateway, source }),
+            Ok(Err(error)) => return Err(explain_connect(gateway, error)),
             Ok(Ok(carrier)) => carrier,
         };
-        self.handshake(Carrier::Tcp, carrier, pending()).await
+        let hung_up = async {
+            carrier.ended().await;
+            if carrier.has_heard() { DialError::NotAGateway { gateway } } else { DialError::HungUp { gateway } }
+        };
+        let link = self.handshake(Carrier::Tcp, Arc::clone(&carrier) as _, hung_up).await?;
+        let ended = async move { carrier.ended().await };
+        self.tasks.spawn(close_after(ended, link.connection.clone(), "the TCP connection ended"));
+        Ok(link)
     }
 
+    /// Waits for the handshake, or until `failed` says why there will be none.
     async fn handshake(
         &self,
         carrier: Carrier,
         socket: Arc<dyn AsyncUdpSocket>,
-        refused: impl Future<Output = ()>,
+        failed: impl Future<Output = DialError>,
     ) -> Result<Link, DialError> {
         let gateway = self.gateway;
-        let failed = |reason: String| DialError::Tls { reason };
-        let crypto = QuicClientConfig::try_from(Arc::clone(&self.tls)).map_err(|error| failed(error.to_string()))?;
+        let unfit = |reason: String| DialError::Tls { reason };
+        let crypto = QuicClientConfig::try_from(Arc::clone(&self.tls)).map_err(|error| unfit(error.to_string()))?;
         let mut client = ClientConfig::new(Arc::new(crypto));
         client.transport_config(transport_config(carrier));
         let endpoint =
             Endpoint::new_with_abstract_socket(endpoint_config(carrier), None, socket, Arc::new(TokioRuntime))
                 .map_err(|source| DialError::Unreachable { gateway, source })?;
         let connecting =
-            endpoint.connect_with(client, gateway, self.server_name).map_err(|error| failed(error.to_string()))?;
+            endpoint.connect_with(client, gateway, self.server_name).map_err(|error| unfit(error.to_string()))?;
         tokio::select! {
             outcome = connecting => match outcome {
                 Ok(connection) => Ok(Link { connection, carrier, endpoint }),
                 Err(error) => Err(self.explain(carrier, error)),
             },
-            () = refused => Err(DialError::Refused { gateway }),
+            error = failed => Err(error),
             () = sleep(HANDSHAKE_TIMEOUT) => Err(self.no_answer(carrier)),
         }
     }
@@ -171,11 +174,6 @@ impl Dialer {
         let gateway = self.gateway;
         match error {
             ConnectionError::TimedOut => self.no_answer(carrier),
-            // quinn's words for a carrier that broke: the other end hung up on bytes it did not understand.
-            ConnectionError::LocallyClosed => DialError::NotAGateway { gateway },
-            ConnectionError::TransportError(ref inner) if inner.reason.contains("driver future was dropped") => {
-                DialError::NotAGateway { gateway }
-            }
             ConnectionError::ConnectionClosed(ref close)
                 if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
             {
@@ -185,8 +183,24 @@ impl Dialer {
             | ConnectionError::TransportError(_)
             | ConnectionError::ConnectionClosed(_)
             | ConnectionError::ApplicationClosed(_)
+            | ConnectionError::LocallyClosed
             | ConnectionError::Reset
             | ConnectionError::CidsExhausted => DialError::Handshake { gateway, source: error },
         }
+    }
+}
+
+/// What the kernel says of a TCP connection that did not come about.
+fn explain_connect(gateway: SocketAddr, error: io::Error) -> DialError {
+    // Reset at once: its listener was closed with the connection in the queue.
+    let is_refused = matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset);
+    if is_refused { DialError::Refused { gateway } } else { DialError::Unreachable { gateway, source: error } }
+}
+
+/// Closes a connection whose carrier is over; ends with the connection.
+async fn close_after(over: impl Future<Output = ()>, connection: Connection, reason: &'static str) {
+    tokio::select! {
+        () = over => connection.close(CloseCode::Done.wire(), reason.as_bytes()),
+        _ = connection.closed() => {}
     }
 }

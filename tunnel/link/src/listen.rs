@@ -19,6 +19,7 @@ use tokio_util::{
 
 use crate::{
     carrier::{Carrier, tcp::TcpCarrier, udp::UdpCarrier},
+    error_code::CloseCode,
     transport::{endpoint_config, govern_send_window, transport_config},
 };
 
@@ -140,8 +141,9 @@ impl Listener {
     pub fn stop(&mut self) {
         self.stop.cancel();
         self.arrivals.close();
-        // To drop a connection is to close it.
-        while self.arrivals.try_recv().is_ok() {}
+        while let Ok(arrived) = self.arrivals.try_recv() {
+            turn_away(&arrived.connection);
+        }
     }
 
     /// Waits until the closed connections' last packets are out, for a short while.
@@ -182,7 +184,8 @@ impl Accepting {
             }
             match Arc::clone(&self.udp_handshakes).try_acquire_owned() {
                 Ok(permit) => {
-                    self.tasks.spawn(self.clone().handshake(Carrier::Udp, incoming, permit));
+                    let accepting = self.clone();
+                    self.tasks.spawn(async move { accepting.handshake(Carrier::Udp, incoming, permit).await });
                 }
                 Err(_) => incoming.ignore(),
             }
@@ -217,28 +220,56 @@ impl Accepting {
 
     /// A TCP carrier has an endpoint of its own, for one connection, which lives as long as that does.
     async fn serve_tcp(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let Ok(endpoint) = TcpCarrier::new(stream).and_then(|carrier| self.endpoint(Carrier::Tcp, carrier)) else {
-            return;
+        let Ok(carrier) = TcpCarrier::new(stream) else { return };
+        let Ok(endpoint) = self.endpoint(Carrier::Tcp, Arc::clone(&carrier) as _) else { return };
+        let arriving = async {
+            let incoming = timeout(FIRST_PACKET_TIMEOUT, endpoint.accept()).await.ok()??;
+            self.handshake(Carrier::Tcp, incoming, permit).await
         };
-        if let Ok(Some(incoming)) = timeout(FIRST_PACKET_TIMEOUT, endpoint.accept()).await {
-            self.handshake(Carrier::Tcp, incoming, permit).await;
+        let connection = tokio::select! {
+            connection = arriving => connection,
+            () = carrier.ended() => None,
+        };
+        let Some(connection) = connection else { return };
+        tokio::select! {
+            () = carrier.ended() => connection.close(CloseCode::Done.wire(), b"the TCP connection ended"),
+            _ = connection.closed() => {}
         }
     }
 
-    async fn handshake(self, carrier: Carrier, incoming: Incoming, permit: OwnedSemaphorePermit) {
+    async fn handshake(
+        &self,
+        carrier: Carrier,
+        incoming: Incoming,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Connection> {
         let peer = incoming.remote_address();
         let outcome = timeout(HANDSHAKE_TIMEOUT, incoming).await;
-        match outcome {
-            Ok(Ok(connection)) => {
-                self.tasks.spawn(govern_send_window(connection.clone()));
-                // Fails only once the gateway stopped accepting: dropping the connection closes it.
-                let _ = self.arrivals.send(Arrived { connection, carrier }).await;
+        let connection = match outcome {
+            Ok(Ok(connection)) => Some(connection),
+            Ok(Err(error)) => {
+                tracing::info!(%peer, %carrier, %error, "handshake failed");
+                None
             }
-            Ok(Err(error)) => tracing::info!(%peer, %carrier, %error, "handshake failed"),
-            Err(_) => tracing::debug!(%peer, %carrier, "handshake took too long"),
-        }
+            Err(_) => {
+                tracing::debug!(%peer, %carrier, "handshake took too long");
+                None
+            }
+        }?;
+        self.tasks.spawn(govern_send_window(connection.clone()));
+        let sent = self.arrivals.send(Arrived { connection: connection.clone(), carrier }).await;
         drop(permit);
+        if sent.is_err() {
+            turn_away(&connection);
+            return None;
+        }
+        Some(connection)
     }
+}
+
+/// Closes a connection that came too late.
+fn turn_away(connection: &Connection) {
+    connection.close(CloseCode::Draining.wire(), b"the gateway ends");
 }
 
 #[cfg(test)]
@@ -262,7 +293,8 @@ mod tests {
             let (link, arrived) = (link.unwrap(), arrived.unwrap());
             listener.stop();
             let late = timeout(Duration::from_secs(2), dialer.dial()).await.expect("an answer at once");
-            assert!(matches!(late, Err(DialError::Refused { .. })), "{choice:?}: {late:?}");
+            // A TCP connection that the kernel took just before is closed.
+            assert!(matches!(late, Err(DialError::Refused { .. } | DialError::HungUp { .. })), "{choice:?}: {late:?}");
             let mut stream = arrived.connection.open_uni().await.unwrap();
             stream.write_all(b"still here").await.unwrap();
             link.connection.accept_uni().await.unwrap();

@@ -25,7 +25,9 @@ impl Explain<'_> {
     /// Why there is no link.
     pub(super) fn dial(&self, error: DialError) -> SessionError {
         match error {
-            DialError::Refused { .. } | DialError::NoAnswer { .. } => self.unreachable(error.to_string()),
+            DialError::Refused { .. } | DialError::NoAnswer { .. } | DialError::HungUp { .. } => {
+                self.unreachable(error.to_string())
+            }
             DialError::Unreachable { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 SessionError::Privilege { action: "mark the link's own packets" }
             }

@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use quinn::{
@@ -20,7 +21,11 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{Blocking, Poller, Writable};
 
@@ -31,6 +36,8 @@ const READ_BUFFER_BYTES: usize = 512 << 10;
 /// What may wait unsent in the kernel: two of the largest packets, so that a small one is never behind more.
 const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
 const LENGTH_BYTES: usize = 2;
+/// After the end of the connection, QUIC has handled the packets before it by then: a close among them says more than the end.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// One TCP connection under QUIC.
 pub struct TcpCarrier {
@@ -40,6 +47,9 @@ pub struct TcpCarrier {
     sending: Mutex<Vec<u8>>,
     blocked: AtomicBool,
     receiving: Mutex<Received>,
+    /// Whether the other end has sent a byte.
+    heard: AtomicBool,
+    ended: CancellationToken,
 }
 
 /// Bytes that arrived, from `start` to `end`, of which the front is a length.
@@ -108,12 +118,26 @@ impl TcpCarrier {
             sending: Mutex::default(),
             blocked: AtomicBool::new(false),
             receiving: Mutex::default(),
+            heard: AtomicBool::new(false),
+            ended: CancellationToken::new(),
         }))
     }
 
     /// The other end of the TCP connection.
     pub const fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Whether the other end has sent anything at all.
+    pub fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when the connection is over and what came before the end has been handled. QUIC is not told: to it, a carrier that breaks is
+    /// a network that loses all packets, and whoever waits here closes what runs on it.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+        sleep(LAST_WORDS).await;
     }
 
     /// Writes what an earlier send left over.
@@ -183,15 +207,20 @@ impl AsyncUdpSocket for TcpCarrier {
             if count > 0 {
                 return Poll::Ready(Ok(count));
             }
-            ready!(self.io.poll_read_ready(cx))?;
+            if self.ended.is_cancelled() || ready!(self.io.poll_read_ready(cx)).is_err() {
+                self.ended.cancel();
+                return Poll::Pending;
+            }
             match self.io.try_read(received.room()) {
-                Ok(0) => {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the peer closed the carrier")));
-                }
-                Ok(read) => received.end += read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Not ECONNRESET as it is: quinn takes that for a forgery and would ask again without end.
-                Err(error) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+                Ok(read) if read > 0 => {
+                    received.end += read;
+                    self.heard.store(true, Ordering::Relaxed);
+                }
+                Ok(_) | Err(_) => {
+                    self.ended.cancel();
+                    return Poll::Pending;
+                }
             }
         }
     }

@@ -23,6 +23,14 @@ pub enum DialError {
         /// On which carriers.
         tried: &'static str,
     },
+    /// It takes a connection and closes it.
+    #[error(
+        "{gateway} takes connections and closes them without an answer: it starts or ends just now, or is no adit gateway"
+    )]
+    HungUp {
+        /// Who was dialed.
+        gateway: SocketAddr,
+    },
     /// Something answers, but not with QUIC.
     #[error("{gateway} is not an adit gateway: it answers with something else")]
     NotAGateway {
@@ -58,6 +66,7 @@ pub(super) fn plainer(on_udp: DialError, on_tcp: DialError) -> DialError {
     match (on_udp, on_tcp) {
         (handshake @ DialError::Handshake { .. }, _) | (_, handshake @ DialError::Handshake { .. }) => handshake,
         (foreign @ DialError::NotAGateway { .. }, _) | (_, foreign @ DialError::NotAGateway { .. }) => foreign,
+        (refused @ DialError::Refused { .. }, DialError::HungUp { .. }) => refused,
         (DialError::NoAnswer { gateway, .. }, DialError::NoAnswer { .. }) => {
             DialError::NoAnswer { gateway, tried: "udp or tcp" }
         }

@@ -53,18 +53,53 @@ async fn a_closed_port_is_told_at_once() {
     }
 }
 
-#[tokio::test]
-async fn a_server_of_something_else_is_told_apart() {
+/// A TCP server that reads a little, answers with `answer`, and hangs up.
+async fn stranger(answer: &'static [u8], tasks: &TaskTracker) -> SocketAddr {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr().unwrap();
-    let tasks = TaskTracker::new();
     tasks.spawn(async move {
         let (mut stream, _) = server.accept().await.unwrap();
         let _ = stream.read(&mut [0; 64]).await;
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let _ = stream.write_all(answer).await;
     });
+    address
+}
+
+#[tokio::test]
+async fn a_server_of_something_else_is_told_apart() {
+    let tasks = TaskTracker::new();
+    let address = stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n", &tasks).await;
     let error = dialer(address, tls().0, CarrierChoice::Auto).dial().await.unwrap_err();
     assert!(matches!(error, DialError::NotAGateway { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_without_a_word_may_be_a_gateway_that_ends() {
+    let tasks = TaskTracker::new();
+    let address = stranger(b"", &tasks).await;
+    let error = dialer(address, tls().0, CarrierChoice::Tcp).dial().await.unwrap_err();
+    assert!(matches!(error, DialError::HungUp { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_link_whose_tcp_connection_breaks_is_closed_on_both_sides() {
+    let (client, server) = tls();
+    let tasks = TaskTracker::new();
+    let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), server, &[7; 64], &tasks).await.unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    let gateway = listener.local_addr();
+    let proxying = tasks.spawn(async move {
+        let (mut near, _) = proxy.accept().await.unwrap();
+        let mut far = TcpStream::connect(gateway).await.unwrap();
+        let _ = copy_bidirectional(&mut near, &mut far).await;
+    });
+    let dialer = dialer(address, client, CarrierChoice::Tcp);
+    let (link, arrived) = tokio::join!(dialer.dial(), listener.accept());
+    let (link, arrived) = (link.unwrap(), arrived.unwrap());
+    proxying.abort();
+    let both = async { tokio::join!(link.connection.closed(), arrived.connection.closed()) };
+    timeout(Duration::from_secs(5), both).await.expect("long before the idle timeout");
 }
 
 #[tokio::test]
