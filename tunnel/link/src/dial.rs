@@ -130,6 +130,7 @@ impl Dialer {
             if carrier.has_heard() { DialError::NotAGateway { gateway } } else { DialError::HungUp { gateway } }
         };
         let link = self.handshake(Carrier::Tcp, Arc::clone(&carrier) as _, hung_up).await?;
+        carrier.prove();
         let ended = async move { carrier.ended().await };
         self.tasks.spawn(close_after(ended, link.connection.clone(), "the TCP connection ended"));
         Ok(link)

@@ -231,6 +231,7 @@ impl Accepting {
             () = carrier.ended() => None,
         };
         let Some(connection) = connection else { return };
+        carrier.prove();
         tokio::select! {
             () = carrier.ended() => connection.close(CloseCode::Done.wire(), b"the TCP connection ended"),
             _ = connection.closed() => {}

@@ -33,6 +33,10 @@ use super::{Blocking, Poller, Writable};
 pub const MAX_PACKET_BYTES: u16 = 65_000;
 /// Bytes read from the kernel at once: eight of the largest packets.
 const READ_BUFFER_BYTES: usize = 512 << 10;
+/// The first read: a handshake's packets have 1,200 bytes.
+const FIRST_BUFFER_BYTES: usize = 4 << 10;
+/// What a peer without a certificate can make this side hold: the largest frame, for the session may send one behind its certificate.
+const UNPROVEN_BUFFER_BYTES: usize = LENGTH_BYTES + u16::MAX as usize;
 /// What may wait unsent in the kernel: two of the largest packets, so that a small one is never behind more.
 const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
 const LENGTH_BYTES: usize = 2;
@@ -47,6 +51,8 @@ pub struct TcpCarrier {
     sending: Mutex<Vec<u8>>,
     blocked: AtomicBool,
     receiving: Mutex<Received>,
+    /// Whether the other end has shown its certificate.
+    proven: AtomicBool,
     /// Whether the other end has sent a byte.
     heard: AtomicBool,
     ended: CancellationToken,
@@ -71,15 +77,19 @@ impl Received {
         Some(packet)
     }
 
-    /// Room behind what is held: allocated with the first byte, and the remainder moved to the front.
-    fn room(&mut self) -> &mut [u8] {
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; READ_BUFFER_BYTES];
+    /// Room behind what is held: allocated with the first byte, doubled up to `most` whenever the last read has filled it, and the
+    /// remainder moved to the front.
+    fn room(&mut self, most: usize) -> &mut [u8] {
+        let (held, len) = (self.end - self.start, self.buffer.len());
+        if self.end == len && len < most {
+            let mut larger = vec![0; (2 * len).clamp(FIRST_BUFFER_BYTES, most)];
+            larger[..held].copy_from_slice(&self.buffer[self.start..self.end]);
+            self.buffer = larger;
+        } else {
+            self.buffer.copy_within(self.start..self.end, 0);
         }
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        &mut self.buffer[self.end..]
+        (self.start, self.end) = (0, held);
+        &mut self.buffer[held..]
     }
 }
 
@@ -118,6 +128,7 @@ impl TcpCarrier {
             sending: Mutex::default(),
             blocked: AtomicBool::new(false),
             receiving: Mutex::default(),
+            proven: AtomicBool::new(false),
             heard: AtomicBool::new(false),
             ended: CancellationToken::new(),
         }))
@@ -126,6 +137,11 @@ impl TcpCarrier {
     /// The other end of the TCP connection.
     pub const fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The handshake is over, so from here on reads may be as large as they are fast.
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
     }
 
     /// Whether the other end has sent anything at all.
@@ -211,7 +227,8 @@ impl AsyncUdpSocket for TcpCarrier {
                 self.ended.cancel();
                 return Poll::Pending;
             }
-            match self.io.try_read(received.room()) {
+            let most = if self.proven.load(Ordering::Relaxed) { READ_BUFFER_BYTES } else { UNPROVEN_BUFFER_BYTES };
+            match self.io.try_read(received.room(most)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(read) if read > 0 => {
                     received.end += read;
@@ -256,5 +273,52 @@ impl Blocking for TcpCarrier {
 impl fmt::Debug for TcpCarrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpCarrier").field("local", &self.local).field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads as much as fits, as often as asked, and says how large the buffer has become.
+    fn grown(most: usize, reads: usize) -> usize {
+        let mut received = Received::default();
+        for _ in 0..reads {
+            let room = received.room(most).len();
+            received.end += room;
+            while received.packet().is_some() {}
+        }
+        received.buffer.len()
+    }
+
+    #[test]
+    fn a_peer_without_a_certificate_costs_what_it_sends_and_one_frame_at_most() {
+        assert_eq!(grown(UNPROVEN_BUFFER_BYTES, 1), FIRST_BUFFER_BYTES);
+        assert_eq!(grown(UNPROVEN_BUFFER_BYTES, 100), UNPROVEN_BUFFER_BYTES);
+        assert_eq!(grown(READ_BUFFER_BYTES, 100), READ_BUFFER_BYTES);
+    }
+
+    #[test]
+    fn frames_survive_growth_wherever_they_are_cut() {
+        let packets: Vec<Vec<u8>> = [0, 1, 1_200, 5_000, 65_000, 3, 65_535].map(|len| vec![len as u8; len]).into();
+        let framed: Vec<u8> = packets
+            .iter()
+            .flat_map(|packet| [&u16::try_from(packet.len()).unwrap().to_be_bytes(), packet.as_slice()].concat())
+            .collect();
+        for piece in [1, 7, 1_000, 70_000] {
+            let (mut received, mut seen, mut rest) = (Received::default(), Vec::new(), framed.as_slice());
+            while !rest.is_empty() {
+                let room = received.room(UNPROVEN_BUFFER_BYTES);
+                let count = room.len().min(piece).min(rest.len());
+                assert!(count > 0, "there is always room");
+                room[..count].copy_from_slice(&rest[..count]);
+                received.end += count;
+                rest = &rest[count..];
+                while let Some(packet) = received.packet() {
+                    seen.push(packet.to_vec());
+                }
+            }
+            assert!(seen == packets, "{piece}");
+        }
     }
 }
