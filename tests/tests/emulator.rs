@@ -2,6 +2,7 @@
 
 use std::{
     net::UdpSocket,
+    ops::Range,
     thread,
     time::{Duration, Instant},
 };
@@ -50,11 +51,21 @@ fn received(lab: &Lab, bits_per_second: f64, time: Duration) -> f64 {
     })
 }
 
+/// Measures until a value lies within `bounds`: a machine that is busy with other tests spoils some measurements, a wrong link all.
+#[track_caller]
+fn becomes(bounds: Range<f64>, mut measure: impl FnMut() -> f64) {
+    const MEASUREMENTS: usize = 12;
+    let mut seen = Vec::new();
+    while !seen.last().is_some_and(|value| bounds.contains(value)) {
+        assert!(seen.len() < MEASUREMENTS, "none within {bounds:?}: {seen:?}");
+        seen.push(measure());
+    }
+}
+
 #[test]
 fn the_rate_is_within_five_percent() {
     let lab = Lab::with_link(Conditions::path(100_000_000, Duration::from_millis(2)));
-    let rate = received(&lab, 130e6, Duration::from_secs(2));
-    assert!((0.95e8..1.05e8).contains(&rate), "{rate:.3e}");
+    becomes(0.95e8..1.05e8, || received(&lab, 130e6, Duration::from_secs(1)));
     assert!(lab.link().forward_counters().queue_drops > 0);
 }
 
@@ -80,11 +91,14 @@ fn a_gigabit_in_large_packets_leaves_half_of_a_core_idle() {
 #[test]
 fn the_round_trip_is_the_delay_of_both_directions() {
     let lab = Lab::with_link(Conditions::path(1_000_000_000, Duration::from_millis(40)));
-    let answer = lab.on_host(&format!("ping -c 10 -i 0.05 -q {}", plan::UPLINK_GATEWAY.v4));
-    // rtt min/avg/max/mdev = 40.1/40.2/40.3/0.1 ms
-    let times = answer.rsplit_once("= ").expect("a summary").1;
-    let minimum: f64 = times.split('/').next().expect("a minimum").parse().expect("a number");
-    assert!((40.0..42.0).contains(&minimum), "{answer}");
+    becomes(40.0..42.0, || {
+        let answer = lab.on_host(&format!("ping -c 10 -i 0.05 -q {}", plan::UPLINK_GATEWAY.v4));
+        // rtt min/avg/max/mdev = 40.1/40.2/40.3/0.1 ms
+        let times = answer.rsplit_once("= ").expect("a summary").1;
+        let least: f64 = times.split('/').next().expect("a minimum").parse().expect("a number");
+        assert!(least >= 40.0, "no load makes a packet faster: {answer}");
+        least
+    });
 }
 
 #[test]
