@@ -104,6 +104,21 @@ fn a_nameserver_that_cannot_be_captured_is_told_and_addresses_still_work() {
 }
 
 #[test]
+fn what_works_less_well_on_this_machine_is_told_with_the_remedy() {
+    let lab = Lab::new();
+    let _gateway = lab.start_gateway();
+    lab.on_host("printf 'search corp.example\\noptions ndots:5\\n' >> /etc/resolv.conf");
+    lab.on_host("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6");
+    let told = lab.connect();
+    for word in ["corp.example", "ndots:1", "IPv6 is switched off", "disable_ipv6=0"] {
+        assert!(told.contains(word), "no {word} in {told}");
+    }
+    let network = lab.status().summary.network;
+    assert!(network.routes.iter().chain(&network.addresses).all(|prefix| prefix.address().is_ipv4()), "{network:?}");
+    assert!(lab.on_host("curl -sS http://web.shop/").starts_with("web.shop greets"));
+}
+
+#[test]
 fn the_configuration_in_the_readme_is_good() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
     let (_, rest) = readme.split_once("```toml\n").unwrap();

@@ -102,7 +102,7 @@ impl Session<'_> {
         let device = Device::make()?;
         let name = device.name().to_owned();
         let mut joined = Joined::apply(network, slot, &plan, device.index()).await?;
-        machine.publish(&plan, &name);
+        machine.publish(&plan, &joined, &name);
         progress(Progress::Routed { device: name.clone(), routes: welcomed.welcome.routes.clone() });
         if !plan.nameservers.is_empty() && !plan.names.domain.is_empty() {
             progress(Progress::Named { domain: plan.names.domain.clone() });

@@ -63,8 +63,8 @@ pub struct Plan {
     /// Nameservers of the machine that cannot be captured.
     pub uncaptured: Vec<Uncaptured>,
     /// Stubs on this machine try its search domains on `<service>.<namespace>` first (`ndots`), so that the ordinary nameserver sees such
-    /// names, and a wildcard there would answer them.
-    pub search_first: bool,
+    /// names, and a wildcard there would answer them: then the first of these domains.
+    pub search_first: Option<String>,
     /// The cluster's prefixes that take addresses of networks to which this machine is attached.
     pub overlaps: Vec<Overlap>,
 }
@@ -217,13 +217,8 @@ impl Plan {
                 .map(move |host| Overlap { route, host: *host })
         };
         let overlaps = welcome.routes.iter().flat_map(attached).collect();
-        let search_first = host.resolv_conf.ndots > 1 && !host.resolv_conf.search.is_empty();
+        let search_first = host.resolv_conf.search.first().filter(|_| host.resolv_conf.ndots > 1).cloned();
         Ok(Self { numbers, addresses, routes, nameservers, rules, names, uncaptured, search_first, overlaps })
-    }
-
-    /// Whether programs that ask the machine's first nameserver get names of the cluster: stubs ask it before the others.
-    pub fn captures_names(&self) -> bool {
-        !self.nameservers.is_empty() && self.uncaptured.is_empty()
     }
 }
 

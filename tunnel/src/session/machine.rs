@@ -51,24 +51,17 @@ impl Machine {
         Ok(Names::new(Arc::new(resolver), nameservers(plan)))
     }
 
-    /// Puts the plan into the status, with all that works less well than it could.
-    pub(super) fn publish(&self, plan: &Plan, device: &str) {
-        let uncaptured = plan.uncaptured.iter().map(|uncaptured| format!("names are not joined: {uncaptured}"));
-        let overlaps = plan.overlaps.iter().map(|Overlap { route, host }| {
-            format!("the cluster's {route} hides addresses of this machine's network {host}")
-        });
-        let top_level = NameTable::new(&plan.names).map(|table| table.top_level_namespaces()).unwrap_or_default();
-        let top_level = top_level.into_iter().map(|namespace| {
-            format!("names of two labels under .{namespace} are looked up in the cluster, where it is a namespace")
-        });
-        let warnings: Vec<String> = uncaptured.chain(overlaps).chain(top_level).collect();
+    /// Puts what is in force into the status, with all that works less well than it could.
+    pub(super) fn publish(&self, plan: &Plan, joined: &Joined, device: &str) {
+        let warnings = warnings(plan, joined.is_without_v6());
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
         self.status.update(|summary| {
             summary.network.device = Some(device.to_owned());
-            summary.network.addresses.clone_from(&plan.addresses);
-            summary.network.routes.clone_from(&plan.routes);
+            let is_in_force = |prefix: &&Prefix| prefix.address().is_ipv4() || !joined.is_without_v6();
+            summary.network.addresses = plan.addresses.iter().filter(is_in_force).copied().collect();
+            summary.network.routes = plan.routes.iter().filter(is_in_force).copied().collect();
             summary.dns.mode = if plan.nameservers.is_empty() { "off" } else { "policy_rule" }.to_owned();
             summary.dns.nameservers = nameservers(plan);
             summary.dns.domain.clone_from(&plan.names.domain);
@@ -119,7 +112,7 @@ impl Machine {
         names.expect(&nameservers(&plan));
         joined.update(&plan).await?;
         names.replace(table, nameservers(&plan));
-        self.publish(&plan, device);
+        self.publish(&plan, joined, device);
         Ok(())
     }
 }
@@ -146,4 +139,30 @@ impl Seen {
 
 fn nameservers(plan: &Plan) -> Vec<SocketAddr> {
     plan.nameservers.iter().map(|address| SocketAddr::new(*address, DNS_PORT)).collect()
+}
+
+/// What works less well than it could, each with what to do.
+fn warnings(plan: &Plan, is_without_v6: bool) -> Vec<String> {
+    let some = if plan.nameservers.is_empty() { "names" } else { "names asked of one of the nameservers" };
+    let uncaptured = plan.uncaptured.iter().map(|uncaptured| format!("{some} are not joined: {uncaptured}"));
+    let overlaps = plan.overlaps.iter().map(|Overlap { route, host }| {
+        format!("the cluster's {route} hides addresses of this machine's network {host}")
+    });
+    let top_level = NameTable::new(&plan.names).map(|table| table.top_level_namespaces()).unwrap_or_default();
+    let top_level = top_level.into_iter().map(|namespace| {
+        format!("names of two labels under .{namespace} are looked up in the cluster, where it is a namespace")
+    });
+    let search = plan.search_first.iter().map(|search| {
+        format!(
+            "short names of the cluster (web.shop) are asked for under {search} first, where others see them and may answer: \
+             write 'options ndots:1' into /etc/resolv.conf, or use names under {}",
+            plan.names.domain
+        )
+    });
+    let without_v6 = is_without_v6.then(|| {
+        "IPv6 is switched off on this machine, so the cluster's IPv6 addresses are not joined: sysctl -w \
+         net.ipv6.conf.all.disable_ipv6=0, then connect again"
+            .to_owned()
+    });
+    uncaptured.chain(overlaps).chain(top_level).chain(search).chain(without_v6).collect()
 }
