@@ -139,6 +139,7 @@ mod tests {
         let source = io::Error::from_raw_os_error(libc::ENOSPC);
         let failure = Failure::from(SessionError::Host { action: "make a TUN device", source });
         assert_eq!(failure.message, "cannot make a TUN device: No space left on device (os error 28)");
+        assert!(failure.remedy.is_some());
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod netlink;
 mod numbers;
 mod observe;
 mod plan;
+pub(crate) mod remedy;
 mod resolv_conf;
 mod route_fault;
 mod slot;

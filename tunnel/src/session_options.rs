@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     device::DeviceError,
-    host_network::{HostError, PlanError},
+    host_network::{HostError, PlanError, remedy},
 };
 
 /// Everything that a session needs to know before it starts.
@@ -209,13 +209,11 @@ impl SessionError {
             }
             Self::Privilege { .. } => "run it as root (sudo adit connect ...), or with CAP_NET_ADMIN".to_owned(),
             Self::NoTunDevice => "modprobe tun; in a container, start it with --device /dev/net/tun".to_owned(),
-            Self::Identity(_)
-            | Self::Tls(_)
-            | Self::Announced(_)
-            | Self::Incompatible(_)
-            | Self::Version { .. }
-            | Self::Network(_)
-            | Self::Host { .. } => return None,
+            Self::Identity(_) | Self::Tls(_) | Self::Announced(_) | Self::Incompatible(_) | Self::Version { .. } => {
+                return None;
+            }
+            Self::Network(error) => return error.remedy(),
+            Self::Host { source, .. } => return remedy::of_errno(source).map(str::to_owned),
         })
     }
 }
