@@ -2,6 +2,8 @@
 //!
 //! Before it in the flow: [`crate::machine`]. Any number of labs live in one test process, in parallel.
 
+mod names;
+
 use std::{
     fs,
     net::IpAddr,

@@ -24,16 +24,6 @@ use tests::{
 };
 use tunnel::control::status::State;
 
-fn names_of_the_cluster_resolve(lab: &Lab) -> bool {
-    let output = process::output(lab.host.command("dig").args(["+short", "+time=1", "+tries=1", "web.shop"]));
-    String::from_utf8_lossy(&output.stdout).contains("10.96.0.20")
-}
-
-fn ordinary_names_resolve(lab: &Lab) -> bool {
-    let output = process::output(lab.host.command("dig").args(["+short", "+time=1", "+tries=1", "www.example.test"]));
-    String::from_utf8_lossy(&output.stdout).contains("203.0.113.80")
-}
-
 fn echo_stream(lab: &Lab) -> TcpStream {
     dial(&lab.host, plan::ECHO.v4.into(), plan::ECHO_PORT).expect("a connection")
 }
@@ -50,13 +40,13 @@ fn a_killed_session_leaves_the_machine_as_it_was() {
     let before = NetworkState::of(&lab.host);
     for _ in 0..3 {
         lab.connect();
-        assert!(names_of_the_cluster_resolve(&lab));
+        assert!(lab.cluster_names_resolve());
         let pid = lab.status().summary.pid;
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("killed");
         wait::until("the session is gone", PATIENCE, || !is_alive(pid));
         // The kernel takes the device down behind the process.
-        wait::until("ordinary names resolve", PATIENCE, || ordinary_names_resolve(&lab));
-        assert!(!names_of_the_cluster_resolve(&lab));
+        wait::until("ordinary names resolve", PATIENCE, || lab.ordinary_names_resolve());
+        assert!(!lab.cluster_names_resolve());
         let left = before.difference(&NetworkState::of(&lab.host));
         assert!(harmless(&left), "{left}");
         let asked = process::output(&mut lab.adit(&["status"]));
@@ -64,7 +54,7 @@ fn a_killed_session_leaves_the_machine_as_it_was() {
         assert!(told.contains(&format!("killed or crashed (pid {pid})")), "{told}");
     }
     lab.connect();
-    assert!(names_of_the_cluster_resolve(&lab));
+    assert!(lab.cluster_names_resolve());
     process::run(&mut lab.adit(&["quit"]));
     assert_eq!(before.difference(&NetworkState::of(&lab.host)), "");
 }
@@ -111,13 +101,13 @@ fn a_killed_gateway_resets_open_flows_and_is_found_again() {
     let error = stream.read(&mut [0; 16]).expect_err("not an orderly end");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
-    assert!(ordinary_names_resolve(&lab));
+    assert!(lab.ordinary_names_resolve());
 
     let _gateway = lab.start_gateway();
     wait::until("a new flow works", Duration::from_secs(2), || {
         dial(&lab.host, plan::ECHO.v4.into(), plan::ECHO_PORT).is_ok_and(|mut stream| echoes(&mut stream))
     });
-    assert!(names_of_the_cluster_resolve(&lab));
+    assert!(lab.cluster_names_resolve());
     assert!(lab.status().summary.link.reconnects >= 1);
 }
 
@@ -188,7 +178,7 @@ fn a_gateway_that_ends_hands_new_flows_to_the_next_and_keeps_its_own() {
     let refused = dial(&lab.host, plan::ECHO.v4.into(), plan::ECHO_PORT).expect_err("nobody takes new flows");
     assert_eq!(refused.kind(), ErrorKind::NetworkUnreachable, "{refused}");
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-    assert!(names_of_the_cluster_resolve(&lab), "by the gateway that drains");
+    assert!(lab.cluster_names_resolve(), "by the gateway that drains");
 
     let next = configure("second.toml", &format!("[{}]", addresses.v6), "127.0.0.1:9465");
     let mut second = lab.gateway.command(programs::adit_gateway());
@@ -202,7 +192,7 @@ fn a_gateway_that_ends_hands_new_flows_to_the_next_and_keeps_its_own() {
     assert!(first.ended().is_none());
     drop(old);
     assert_eq!(first.wait(PATIENCE).code(), Some(0));
-    assert!(names_of_the_cluster_resolve(&lab));
+    assert!(lab.cluster_names_resolve());
     assert!(echoes(&mut echo_stream(&lab)));
 }
 
@@ -235,7 +225,7 @@ fn a_blackout_of_ten_seconds_loses_nothing() {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(10) {
         let asked = Instant::now();
-        assert!(ordinary_names_resolve(&lab));
+        assert!(lab.ordinary_names_resolve());
         // A pause between questions, not a wait: the blackout has its length.
         thread::sleep(Duration::from_millis(250).saturating_sub(asked.elapsed()));
     }
@@ -244,7 +234,7 @@ fn a_blackout_of_ten_seconds_loses_nothing() {
     assert!(echoes(&mut idle), "the idle flow goes on");
     let (sent, answer) = sending.join().expect("no panic");
     assert_eq!(answer, format!("{sent} intact\n"));
-    assert!(names_of_the_cluster_resolve(&lab));
+    assert!(lab.cluster_names_resolve());
 }
 
 #[test]

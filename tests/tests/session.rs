@@ -11,16 +11,6 @@ use tests::{
 };
 use tunnel::control::status::{State, unix_now};
 
-fn names_of_the_cluster_resolve(lab: &Lab) -> bool {
-    let output = process::output(lab.host.command("dig").args(["+short", "+time=1", "+tries=1", "web.shop"]));
-    String::from_utf8_lossy(&output.stdout).contains("10.96.0.20")
-}
-
-fn ordinary_names_resolve(lab: &Lab) -> bool {
-    let output = process::output(lab.host.command("dig").args(["+short", "+time=1", "+tries=1", "www.example.test"]));
-    String::from_utf8_lossy(&output.stdout).contains("203.0.113.80")
-}
-
 #[test]
 fn connect_returns_when_traffic_flows_and_quit_leaves_nothing() {
     let lab = Lab::new();
@@ -44,7 +34,7 @@ fn connect_returns_when_traffic_flows_and_quit_leaves_nothing() {
     assert_eq!(before.difference(&NetworkState::of(&lab.host)), "");
     assert_eq!(lab.on_host("cat /etc/resolv.conf"), resolv_conf);
     assert!(!is_alive(status.summary.pid));
-    assert!(!names_of_the_cluster_resolve(&lab) && ordinary_names_resolve(&lab));
+    assert!(!lab.cluster_names_resolve() && lab.ordinary_names_resolve());
     assert_eq!(process::output(&mut lab.adit(&["status"])).status.code(), Some(3));
     assert_eq!(process::output(&mut lab.adit(&["quit"])).status.code(), Some(3));
 }
@@ -70,7 +60,7 @@ fn a_session_in_the_foreground_ends_with_its_signal() {
     let identity = lab.issue_identity("alice");
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut session = lab.spawn("foreground", &mut lab.connect_command(&identity, &["--foreground"]));
-        wait::until("names resolve", PATIENCE, || names_of_the_cluster_resolve(&lab));
+        wait::until("names resolve", PATIENCE, || lab.cluster_names_resolve());
         session.signal(signal);
         let status = session.wait(PATIENCE);
         assert_eq!(status.code(), Some(0), "{signal}");

@@ -25,6 +25,14 @@ async fn receive(udp: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (buffer, from)
 }
 
+/// Answers one query as a nameserver does whose answer is too large for a datagram.
+async fn serve_cut(udp: &UdpSocket) {
+    let (received, from) = receive(udp).await;
+    let mut cut = answer(&received);
+    cut[2] |= 0x02;
+    udp.send_to(&cut, from).await.unwrap();
+}
+
 async fn serve_tcp(tcp: &TcpListener, size: usize) {
     let (mut stream, _) = tcp.accept().await.unwrap();
     let len = stream.read_u16().await.unwrap();
@@ -56,10 +64,7 @@ async fn a_cut_answer_is_fetched_whole_by_tcp() {
     let (udp, tcp, nameserver) = nameserver().await;
     let asked = query(7, "large.shop");
     let serving = async {
-        let (received, from) = receive(&udp).await;
-        let mut cut = answer(&received);
-        cut[2] |= 0x02;
-        udp.send_to(&cut, from).await.unwrap();
+        serve_cut(&udp).await;
         serve_tcp(&tcp, 6_000).await;
     };
     let (answered, ()) = tokio::join!(nameserver.ask(&asked), serving);
@@ -71,13 +76,7 @@ async fn a_cut_answer_is_given_as_it_is_when_tcp_is_closed() {
     let (udp, tcp, nameserver) = nameserver().await;
     drop(tcp);
     let asked = query(7, "large.shop");
-    let serving = async {
-        let (received, from) = receive(&udp).await;
-        let mut cut = answer(&received);
-        cut[2] |= 0x02;
-        udp.send_to(&cut, from).await.unwrap();
-    };
-    let (answered, ()) = tokio::join!(nameserver.ask(&asked), serving);
+    let (answered, ()) = tokio::join!(nameserver.ask(&asked), serve_cut(&udp));
     assert!(message::is_cut(&answered.unwrap()));
 }
 

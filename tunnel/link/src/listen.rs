@@ -2,6 +2,9 @@
 //!
 //! Before: the network; after: `gateway::server`, which gets connections whose peers have proved a certificate.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
@@ -271,52 +274,4 @@ impl Accepting {
 /// Closes a connection that came too late.
 fn turn_away(connection: &Connection) {
     connection.close(CloseCode::Draining.wire(), b"the gateway ends");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        carrier::CarrierChoice,
-        dial::{DialError, Dialer},
-        testing::{SERVER_NAME, tls},
-    };
-
-    #[tokio::test]
-    async fn who_comes_after_the_end_is_refused_at_once_and_who_is_there_stays() {
-        for choice in [CarrierChoice::Auto, CarrierChoice::Udp, CarrierChoice::Tcp] {
-            let (client, server) = tls();
-            let tasks = TaskTracker::new();
-            let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), server, &[7; 64], &tasks).await.unwrap();
-            let gateway = listener.local_addr();
-            let dialer = Dialer { gateway, tls: client, server_name: SERVER_NAME, mark: None, choice, tasks };
-            let (link, arrived) = tokio::join!(dialer.dial(), listener.accept());
-            let (link, arrived) = (link.unwrap(), arrived.unwrap());
-            listener.stop();
-            let late = timeout(Duration::from_secs(2), dialer.dial()).await.expect("an answer at once");
-            // A TCP connection that the kernel took just before is closed.
-            assert!(matches!(late, Err(DialError::Refused { .. } | DialError::HungUp { .. })), "{choice:?}: {late:?}");
-            let mut stream = arrived.connection.open_uni().await.unwrap();
-            stream.write_all(b"still here").await.unwrap();
-            link.connection.accept_uni().await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn tcp_peers_that_keep_silent_do_not_keep_udp_out() {
-        let (client, server) = tls();
-        let tasks = TaskTracker::new();
-        let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), server, &[7; 64], &tasks).await.unwrap();
-        let gateway = listener.local_addr();
-        let mut silent = Vec::new();
-        for _ in 0..MAX_HANDSHAKES {
-            silent.push(TcpStream::connect(gateway).await.unwrap());
-        }
-        let dialer =
-            Dialer { gateway, tls: client, server_name: SERVER_NAME, mark: None, choice: CarrierChoice::Udp, tasks };
-        let link = dialer.dial().await.unwrap();
-        assert_eq!(link.carrier, Carrier::Udp);
-        assert_eq!(listener.accept().await.unwrap().carrier, Carrier::Udp);
-        drop(silent);
-    }
 }

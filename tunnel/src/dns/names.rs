@@ -28,44 +28,23 @@
 //! What a stub makes of a short name by this machine's search domains (`web.shop.corp.example`) is an ordinary name: it may well be
 //! somebody's host. glibc and musl ask it only after the name itself, unless the resolver file says `ndots:2` or more.
 
-use std::net::IpAddr;
+mod options;
+mod reverse;
+#[cfg(test)]
+mod tests;
 
-use link::{prefix::Prefix, printable::printable};
+use link::prefix::Prefix;
 use rustc_hash::FxHashMap;
-use thiserror::Error;
 
+pub use self::options::{NamesError, NamesOptions};
+use self::{
+    options::{checked_namespace, is_service},
+    reverse::reverse_prefix,
+};
 use super::{
     name::Name,
     query::{Question, is_internet},
 };
-
-/// What the names are decided by. [`Default`] has no cluster: all names are ordinary.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NamesOptions {
-    /// The cluster's domain, such as `cluster.local`. Empty: none.
-    pub domain: String,
-    /// Namespaces for `<service>.<namespace>`.
-    pub namespaces: Vec<String>,
-    /// The namespace of single labels; without one, single labels are ordinary.
-    pub default_namespace: Option<String>,
-    /// Prefixes whose reverse names the cluster knows.
-    pub routes: Vec<Prefix>,
-    /// This machine's own search domains, from its resolver file.
-    pub search: Vec<String>,
-}
-
-/// The gateway gave a name that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum NamesError {
-    /// A domain that is none, or one that would take names that the whole machine needs.
-    #[error(
-        "the gateway's domain '{0}' cannot be used: set `domain` in its configuration to the cluster's own, such as cluster.local"
-    )]
-    Domain(String),
-    /// A namespace that is none.
-    #[error("the gateway's namespace '{0}' is no Kubernetes name: letters, digits and '-', at most 63")]
-    Namespace(String),
-}
 
 /// Who is to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,13 +79,6 @@ struct Cluster {
     namespaces: FxHashMap<Box<[u8]>, bool>,
 }
 
-/// The longest name, as text: of what cannot be used so much is shown.
-const NAME_CHARS: usize = 253;
-
-/// The internet's top-level domains in ASCII, after the Public Suffix List of February 2023. One that is missing costs nothing until a
-/// namespace is called like it.
-const TOP_LEVEL: &str = include_str!("top_level.txt");
-
 impl Names {
     /// Checks the options and makes the table.
     ///
@@ -117,29 +89,16 @@ impl Names {
         if options.domain.is_empty() {
             return Ok(Self { cluster: None, routes: options.routes.clone(), strays: Vec::new() });
         }
-        let domain_error = || NamesError::Domain(printable(&options.domain, NAME_CHARS));
-        let domain = Name::from_text(&options.domain).ok_or_else(domain_error)?;
-        let mut taken = TOP_LEVEL.split_ascii_whitespace().chain(["arpa", "localhost"]);
-        if taken.any(|taken| options.domain.eq_ignore_ascii_case(taken)) {
-            return Err(domain_error());
-        }
+        let domain_error = || options.wrong_domain();
+        let domain = options.checked_domain()?;
         let svc = Name::from_text("svc").expect("svc is a name");
         let services = svc.under(&domain).ok_or_else(domain_error)?;
-        let namespace = |text: &String| {
-            let label = text.to_ascii_lowercase();
-            let top_level = TOP_LEVEL.split_ascii_whitespace().any(|domain| domain == label);
-            let label = label.into_bytes().into_boxed_slice();
-            if is_namespace(&label) {
-                Ok((label, top_level))
-            } else {
-                Err(NamesError::Namespace(printable(text, NAME_CHARS)))
-            }
-        };
-        let mut namespaces = options.namespaces.iter().map(namespace).collect::<Result<FxHashMap<_, _>, _>>()?;
+        let mut namespaces =
+            options.namespaces.iter().map(|text| checked_namespace(text)).collect::<Result<FxHashMap<_, _>, _>>()?;
         let default_services = match &options.default_namespace {
             None => None,
             Some(text) => {
-                let (label, top_level) = namespace(text)?;
+                let (label, top_level) = checked_namespace(text)?;
                 let under = Name::from_labels([&*label], &services);
                 namespaces.insert(label, top_level);
                 Some(under.ok_or_else(domain_error)?)
@@ -224,160 +183,5 @@ impl Cluster {
             }
             _ => None,
         }
-    }
-}
-
-/// An RFC 1035 label, as Kubernetes wants for a service: a letter, then letters, digits and hyphens, no hyphen last.
-fn is_service(label: &[u8]) -> bool {
-    label.first().is_some_and(u8::is_ascii_alphabetic) && is_namespace(label)
-}
-
-/// An RFC 1123 label, as Kubernetes wants for a namespace.
-fn is_namespace(label: &[u8]) -> bool {
-    let inside = label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-    let ends = label.first().is_some_and(|byte| *byte != b'-') && label.last().is_some_and(|byte| *byte != b'-');
-    inside && ends && label.len() <= 63
-}
-
-/// The addresses that a name under `in-addr.arpa` or `ip6.arpa` is about; labels in front of the numbers (`_dns-sd`) do not count.
-fn reverse_prefix(name: &Name) -> Option<Prefix> {
-    let mut labels: Vec<&[u8]> = name.labels().collect();
-    if !labels.pop()?.eq_ignore_ascii_case(b"arpa") {
-        return None;
-    }
-    let family = labels.pop()?;
-    if family.eq_ignore_ascii_case(b"in-addr") {
-        let mut octets = [0u8; 4];
-        let numbers = labels.iter().rev().map_while(|label| std::str::from_utf8(label).ok()?.parse::<u8>().ok());
-        let count = octets.iter_mut().zip(numbers).map(|(octet, number)| *octet = number).count();
-        return Prefix::new(IpAddr::from(octets), u8::try_from(count * 8).ok()?);
-    }
-    if !family.eq_ignore_ascii_case(b"ip6") {
-        return None;
-    }
-    let mut address = 0u128;
-    let mut bits = 0u8;
-    let nibble = |label: &&[u8]| if let [digit] = label { char::from(*digit).to_digit(16) } else { None };
-    for digit in labels.iter().rev().map_while(nibble).take(32) {
-        bits += 4;
-        address |= u128::from(digit) << (128 - bits);
-    }
-    Prefix::new(IpAddr::from(address.to_be_bytes()), bits)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dns::wire::CLASS_IN;
-
-    fn names() -> Names {
-        Names::new(&NamesOptions {
-            domain: "cluster.local".into(),
-            namespaces: vec!["payments".into(), "shop".into(), "default".into(), "dev".into()],
-            default_namespace: Some("default".into()),
-            routes: vec!["10.96.0.0/16".parse().unwrap(), "fd00:10::/32".parse().unwrap()],
-            search: vec!["corp.example".into(), "not a name".repeat(40)],
-        })
-        .unwrap()
-    }
-
-    fn side(text: &str) -> Side {
-        let name = if text == "." { Name::root() } else { Name::from_text(text).unwrap() };
-        names().side(&Question { name, kind: 1, class: CLASS_IN })
-    }
-
-    fn cluster(candidates: &[&str]) -> Side {
-        Side::Cluster(candidates.iter().map(|text| Name::from_text(text).unwrap()).collect())
-    }
-
-    #[test]
-    fn names_of_the_cluster_are_asked_there() {
-        for (asked, candidates) in [
-            ("cluster.local", &["cluster.local"][..]),
-            ("web.shop.svc.Cluster.LOCAL.", &["web.shop.svc.Cluster.LOCAL"]),
-            ("nosuch.cluster.local", &["nosuch.cluster.local"]),
-            ("web.shop.svc", &["web.shop.svc.cluster.local"]),
-            ("db-0.db.shop.SVC", &["db-0.db.shop.SVC.cluster.local"]),
-            ("web.Shop", &["web.Shop.svc.cluster.local"]),
-            ("_http._tcp.web.shop", &["_http._tcp.web.shop.svc.cluster.local"]),
-            ("db-0.db.Payments", &["db-0.db.Payments.svc.cluster.local"]),
-            ("a.b.c.default", &["a.b.c.default.svc.cluster.local"]),
-            ("web", &["web.default.svc.cluster.local", "web.cluster.local"]),
-            ("_http._tcp.web", &["_http._tcp.web.default.svc.cluster.local", "_http._tcp.web.cluster.local"]),
-            ("10.0.96.10.in-addr.arpa", &["10.0.96.10.in-addr.arpa"]),
-            ("96.10.in-addr.arpa", &["96.10.in-addr.arpa"]),
-            ("lb._dns-sd._udp.0.0.96.10.in-addr.arpa", &["lb._dns-sd._udp.0.0.96.10.in-addr.arpa"]),
-            ("7.0.1.0.0.0.0.d.f.ip6.arpa", &["7.0.1.0.0.0.0.d.f.ip6.arpa"]),
-        ] {
-            assert_eq!(side(asked), cluster(candidates), "{asked}");
-        }
-    }
-
-    #[test]
-    fn ordinary_names_are_not() {
-        for asked in [
-            ".",
-            "example.com",
-            "pkg.go.dev",
-            "www.shop.example",
-            "www.example.shop",
-            "_http._tcp.www.example.shop",
-            "web.corp.example",
-            "xcluster.local",
-            "cluster.local.example",
-            "printer.local",
-            "localhost",
-            "9p",
-            "my_host",
-            "_http._tcp",
-            "web.nosuchns",
-            "-x.shop",
-            "10.in-addr.arpa",
-            "in-addr.arpa",
-            "ip6.arpa",
-            "1.1.168.192.in-addr.arpa",
-            "d.f.ip6.arpa",
-            "7.1.1.0.0.0.0.d.f.ip6.arpa",
-        ] {
-            assert_eq!(side(asked), Side::Ordinary, "{asked}");
-        }
-    }
-
-    #[test]
-    fn a_search_list_tried_on_a_cluster_name_reaches_nobody() {
-        assert_eq!(side("web.shop.svc.cluster.local.corp.example"), Side::Nobody);
-    }
-
-    #[test]
-    fn a_short_name_that_gets_too_long_reaches_nobody() {
-        let long = format!("{}.svc", ["abcdefghijklmnopqrstuvwxyz"; 9].join("."));
-        assert_eq!(side(&long), Side::Nobody);
-    }
-
-    #[test]
-    fn without_a_default_namespace_single_labels_are_ordinary() {
-        let options = NamesOptions { domain: "cluster.local".into(), ..NamesOptions::default() };
-        let question = Question { name: Name::from_text("web").unwrap(), kind: 1, class: CLASS_IN };
-        assert_eq!(Names::new(&options).unwrap().side(&question), Side::Ordinary);
-        assert_eq!(Names::new(&NamesOptions::default()).unwrap().side(&question), Side::Ordinary);
-    }
-
-    #[test]
-    fn namespaces_called_as_a_top_level_domain_are_told() {
-        assert_eq!(names().top_level_namespaces(), ["dev", "shop"]);
-        assert!(TOP_LEVEL.split_ascii_whitespace().is_sorted());
-    }
-
-    #[test]
-    fn what_the_gateway_calls_its_domain_is_checked() {
-        for domain in [".", "..", "com", "io", "a..b", "arpa", &"x".repeat(64)] {
-            let options = NamesOptions { domain: domain.into(), ..NamesOptions::default() };
-            let error = Names::new(&options).unwrap_err();
-            assert!(error.to_string().contains(&format!("'{domain}'")), "{error}");
-        }
-        let options = NamesOptions { domain: "k8s".into(), namespaces: vec!["a.b".into()], ..NamesOptions::default() };
-        assert_eq!(Names::new(&options).unwrap_err(), NamesError::Namespace("a.b".into()));
-        let options = NamesOptions { domain: "\x1b[2J..".into(), ..NamesOptions::default() };
-        assert_eq!(Names::new(&options).unwrap_err(), NamesError::Domain("[2J..".into()));
     }
 }

@@ -7,23 +7,27 @@
 //!    gateways, and the nameservers, of which only port 53 is captured, by rules.
 //! 3. The routes go into a table of the session's own, behind a rule that lets marked packets pass.
 //! 4. The nameservers that can be captured go into a second table, behind a rule for each of them and each transport.
-//!
-//! The rules match `fwmark 0/BIT`, "the bit is not set", and not `not fwmark M`: the kernel applies `not` to the rule as a whole, so with
-//! any other selector beside it, it matches nearly everything.
 
-use std::{fmt, net::IpAddr};
+mod rule;
+mod uncaptured;
+
+use std::net::IpAddr;
 
 use link::{control::Welcome, prefix::Prefix};
 use thiserror::Error;
 
+use self::{rule::make_rules, uncaptured::sort_nameservers};
+pub use self::{
+    rule::{Rule, Selector},
+    uncaptured::{Uncaptured, UncapturedReason},
+};
 use super::{
     holes::without,
     numbers::Numbers,
     observe::HostView,
-    resolv_conf::Nameserver,
     route_fault::{RouteFault, check_route},
 };
-use crate::dns::{Names, NamesError, NamesOptions, Transport};
+use crate::dns::{Names, NamesError, NamesOptions};
 
 /// The most routes, after holes are cut: 4096, which netlink sets in under a second. A cluster announces two to ten.
 const MAX_ROUTES: usize = 4096;
@@ -67,88 +71,6 @@ pub struct Plan {
     pub search_first: Option<String>,
     /// The cluster's prefixes that take addresses of networks to which this machine is attached.
     pub overlaps: Vec<Overlap>,
-}
-
-/// A policy rule of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
-    /// Smaller is asked first.
-    pub priority: u32,
-    /// The rule applies where this bit of the mark is not set.
-    pub unmarked: u32,
-    /// The family of a rule for all destinations, else the nameserver and how it is asked.
-    pub selector: Selector,
-    /// The table to look in.
-    pub table: u32,
-}
-
-/// What a rule applies to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Selector {
-    /// All IPv4 packets.
-    AllV4,
-    /// All IPv6 packets.
-    AllV6,
-    /// DNS queries to a nameserver, port 53.
-    Dns(IpAddr, Transport),
-}
-
-impl Selector {
-    pub(super) const fn is_v6(self) -> bool {
-        matches!(self, Self::AllV6 | Self::Dns(IpAddr::V6(_), _))
-    }
-}
-
-impl fmt::Display for Rule {
-    /// As `ip rule` would take it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { priority, unmarked, selector, table } = self;
-        let version = if selector.is_v6() { "-6 " } else { "" };
-        write!(f, "ip {version}rule add priority {priority} fwmark 0/{unmarked:#x}")?;
-        if let Selector::Dns(nameserver, transport) = selector {
-            write!(f, " to {nameserver} ipproto {transport} dport 53")?;
-        }
-        write!(f, " lookup {table}")
-    }
-}
-
-/// A nameserver that cannot be captured: programs that ask it get no names of the cluster from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uncaptured {
-    /// Its address, `None` when the machine has no nameserver at all.
-    pub nameserver: Option<IpAddr>,
-    /// Why.
-    pub reason: UncapturedReason,
-}
-
-/// Why a nameserver cannot be captured. Its text says what to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum UncapturedReason {
-    /// A resolver on this machine: its address is looked up before any rule.
-    #[error(
-        "it is a resolver on this machine, which no routing rule can reach: put the nameserver that it asks into /etc/resolv.conf"
-    )]
-    Loopback,
-    /// An address that is valid on one link only.
-    #[error(
-        "its address is link-local, which no routing rule can carry elsewhere: name the nameserver by another of its addresses"
-    )]
-    LinkLocal,
-    /// The resolver file names none.
-    #[error("/etc/resolv.conf names no nameserver: add a line such as 'nameserver 192.0.2.1'")]
-    NoNameserver,
-    /// Forwarded queries could not be told from captured ones.
-    #[error("sockets cannot be marked, so that forwarded queries would be captured again: give adit CAP_NET_ADMIN")]
-    Unmarked,
-}
-
-impl fmt::Display for Uncaptured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.nameserver {
-            Some(nameserver) => write!(f, "nameserver {nameserver}: {}", self.reason),
-            None => fmt::Display::fmt(&self.reason, f),
-        }
-    }
 }
 
 /// A route of the cluster that takes addresses of a network to which the machine is attached.
@@ -239,47 +161,6 @@ fn cut_routes(input: &PlanInput<'_>) -> Result<Vec<Prefix>, PlanError> {
     routes.sort_unstable();
     routes.dedup();
     if routes.len() > MAX_ROUTES { Err(PlanError::TooManyRoutes(routes.len())) } else { Ok(routes) }
-}
-
-fn sort_nameservers(input: &PlanInput<'_>) -> (Vec<IpAddr>, Vec<Uncaptured>) {
-    let reason = |server: &Nameserver| {
-        if server.is_loopback() {
-            Some(UncapturedReason::Loopback)
-        } else if server.is_link_local() {
-            Some(UncapturedReason::LinkLocal)
-        } else {
-            (!input.marked).then_some(UncapturedReason::Unmarked)
-        }
-    };
-    let mut captured = Vec::new();
-    let mut uncaptured = Vec::new();
-    for server in &input.host.resolv_conf.nameservers {
-        match reason(server) {
-            None => captured.push(server.address),
-            Some(reason) => uncaptured.push(Uncaptured { nameserver: Some(server.address), reason }),
-        }
-    }
-    if captured.is_empty() && uncaptured.is_empty() {
-        uncaptured.push(Uncaptured { nameserver: None, reason: UncapturedReason::NoNameserver });
-    }
-    (captured, uncaptured)
-}
-
-/// The cluster's rules first: by the time that names resolve to its addresses, these are reached.
-fn make_rules(numbers: Numbers, routes: &[Prefix], nameservers: &[IpAddr]) -> Vec<Rule> {
-    let unmarked = numbers.mark_bit();
-    let families = [(Selector::AllV4, true), (Selector::AllV6, false)];
-    let of_cluster = families.into_iter().filter(|(_, v4)| routes.iter().any(|route| route.address().is_ipv4() == *v4));
-    let (priority, table) = (numbers.cluster_priority(), numbers.cluster_table());
-    let of_cluster = of_cluster.map(|(selector, _)| Rule { priority, unmarked, selector, table });
-    let (priority, table) = (numbers.dns_priority(), numbers.dns_table());
-    let of_dns = nameservers.iter().flat_map(|nameserver| {
-        [Transport::Udp, Transport::Tcp].map(|transport| {
-            let selector = Selector::Dns(*nameserver, transport);
-            Rule { priority, unmarked, selector, table }
-        })
-    });
-    of_cluster.chain(of_dns).collect()
 }
 
 fn choose_addresses(

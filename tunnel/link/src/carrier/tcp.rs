@@ -3,6 +3,8 @@
 //! With packets of 65,000 bytes QUIC's own cost vanishes, so this is also the fastest carrier on a LAN. TCP is reliable, so QUIC
 //! never sees loss; what waits is bounded by `TCP_NOTSENT_LOWAT`, so that QUIC's scheduler, not the kernel, decides what goes next.
 
+mod received;
+
 use std::{
     fmt, io,
     io::{IoSlice, IoSliceMut},
@@ -27,19 +29,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::received::{LENGTH_BYTES, Received};
 use super::{Blocking, Poller, Writable};
 
 /// Largest QUIC packet on this carrier; MTU discovery climbs to it.
 pub const MAX_PACKET_BYTES: u16 = 65_000;
 /// Bytes read from the kernel at once: eight of the largest packets.
 const READ_BUFFER_BYTES: usize = 512 << 10;
-/// The first read: a handshake's packets have 1,200 bytes.
-const FIRST_BUFFER_BYTES: usize = 4 << 10;
 /// What a peer without a certificate can make this side hold: the largest frame, for the session may send one behind its certificate.
 const UNPROVEN_BUFFER_BYTES: usize = LENGTH_BYTES + u16::MAX as usize;
 /// What may wait unsent in the kernel: two of the largest packets, so that a small one is never behind more.
 const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
-const LENGTH_BYTES: usize = 2;
 /// After the end of the connection, QUIC has handled the packets before it by then: a close among them says more than the end.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
@@ -56,41 +56,6 @@ pub struct TcpCarrier {
     /// Whether the other end has sent a byte.
     heard: AtomicBool,
     ended: CancellationToken,
-}
-
-/// Bytes that arrived, from `start` to `end`, of which the front is a length.
-#[derive(Default)]
-struct Received {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Received {
-    /// The first whole packet, if it is here.
-    fn packet(&mut self) -> Option<&[u8]> {
-        let held = &self.buffer[self.start..self.end];
-        let (length, rest) = held.split_first_chunk::<LENGTH_BYTES>()?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let packet = rest.get(..length)?;
-        self.start += LENGTH_BYTES + length;
-        Some(packet)
-    }
-
-    /// Room behind what is held: allocated with the first byte, doubled up to `most` whenever the last read has filled it, and the
-    /// remainder moved to the front.
-    fn room(&mut self, most: usize) -> &mut [u8] {
-        let (held, len) = (self.end - self.start, self.buffer.len());
-        if self.end == len && len < most {
-            let mut larger = vec![0; (2 * len).clamp(FIRST_BUFFER_BYTES, most)];
-            larger[..held].copy_from_slice(&self.buffer[self.start..self.end]);
-            self.buffer = larger;
-        } else {
-            self.buffer.copy_within(self.start..self.end, 0);
-        }
-        (self.start, self.end) = (0, held);
-        &mut self.buffer[held..]
-    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -231,7 +196,7 @@ impl AsyncUdpSocket for TcpCarrier {
             match self.io.try_read(received.room(most)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(read) if read > 0 => {
-                    received.end += read;
+                    received.filled(read);
                     self.heard.store(true, Ordering::Relaxed);
                 }
                 Ok(_) | Err(_) => {
@@ -273,52 +238,5 @@ impl Blocking for TcpCarrier {
 impl fmt::Debug for TcpCarrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpCarrier").field("local", &self.local).field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Reads as much as fits, as often as asked, and says how large the buffer has become.
-    fn grown(most: usize, reads: usize) -> usize {
-        let mut received = Received::default();
-        for _ in 0..reads {
-            let room = received.room(most).len();
-            received.end += room;
-            while received.packet().is_some() {}
-        }
-        received.buffer.len()
-    }
-
-    #[test]
-    fn a_peer_without_a_certificate_costs_what_it_sends_and_one_frame_at_most() {
-        assert_eq!(grown(UNPROVEN_BUFFER_BYTES, 1), FIRST_BUFFER_BYTES);
-        assert_eq!(grown(UNPROVEN_BUFFER_BYTES, 100), UNPROVEN_BUFFER_BYTES);
-        assert_eq!(grown(READ_BUFFER_BYTES, 100), READ_BUFFER_BYTES);
-    }
-
-    #[test]
-    fn frames_survive_growth_wherever_they_are_cut() {
-        let packets: Vec<Vec<u8>> = [0, 1, 1_200, 5_000, 65_000, 3, 65_535].map(|len| vec![len as u8; len]).into();
-        let framed: Vec<u8> = packets
-            .iter()
-            .flat_map(|packet| [&u16::try_from(packet.len()).unwrap().to_be_bytes(), packet.as_slice()].concat())
-            .collect();
-        for piece in [1, 7, 1_000, 70_000] {
-            let (mut received, mut seen, mut rest) = (Received::default(), Vec::new(), framed.as_slice());
-            while !rest.is_empty() {
-                let room = received.room(UNPROVEN_BUFFER_BYTES);
-                let count = room.len().min(piece).min(rest.len());
-                assert!(count > 0, "there is always room");
-                room[..count].copy_from_slice(&rest[..count]);
-                received.end += count;
-                rest = &rest[count..];
-                while let Some(packet) = received.packet() {
-                    seen.push(packet.to_vec());
-                }
-            }
-            assert!(seen == packets, "{piece}");
-        }
     }
 }
