@@ -4,6 +4,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,6 +17,8 @@ use link::{
     listen::{ListenError, Listener},
     version::ALPN,
 };
+use quinn::AsyncUdpSocket;
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -125,9 +128,24 @@ impl Gateway {
     /// # Errors
     /// [`StartError`], which names the thing and the remedy.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let authority = Arc::new(Authority::open_or_create(&config.state_dir, SystemTime::now())?);
-        let reset_secret = certs::open_or_create_secret(&config.state_dir.join("reset.key"))?;
-        let tls = Arc::new(certs::server_config(authority, &[ALPN])?);
+        let (tls, reset_secret) = keys(config)?;
+        let tasks = TaskTracker::new();
+        let listener = Listener::bind(config.listen, tls, &reset_secret, &tasks).await?;
+        Self::behind(listener, config, tasks).await
+    }
+
+    /// The same on `network` in place of the configured address: whatever carries QUIC packets.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_over(config: &Config, network: Arc<dyn AsyncUdpSocket>) -> Result<Self, StartError> {
+        let (tls, reset_secret) = keys(config)?;
+        let tasks = TaskTracker::new();
+        let listener = Listener::over(network, tls, &reset_secret, &tasks)?;
+        Self::behind(listener, config, tasks).await
+    }
+
+    async fn behind(listener: Listener, config: &Config, tasks: TaskTracker) -> Result<Self, StartError> {
         let provider = cluster::provider(config);
         for warning in provider.warnings().into_iter().chain(policy::warnings(config)) {
             tracing::warn!("{warning}");
@@ -139,8 +157,6 @@ impl Gateway {
             tracing::warn!("{too_few}");
         }
         let nameserver = Nameserver::resolve(&config.cluster.nameserver).await?;
-        let tasks = TaskTracker::new();
-        let listener = Listener::bind(config.listen, tls, &reset_secret, &tasks).await?;
         let state = Arc::new(State {
             reach: Reach::new(&provider.network().routes),
             provider,
@@ -215,4 +231,11 @@ impl Gateway {
         state.audit.finish().await;
         tracing::info!("gateway ended");
     }
+}
+
+/// The authority's TLS configuration, and the key by which peers of an earlier run are told that it is over.
+fn keys(config: &Config) -> Result<(Arc<ServerConfig>, impl Deref<Target = [u8; 64]>), StartError> {
+    let authority = Arc::new(Authority::open_or_create(&config.state_dir, SystemTime::now())?);
+    let reset_secret = certs::open_or_create_secret(&config.state_dir.join("reset.key"))?;
+    Ok((Arc::new(certs::server_config(authority, &[ALPN])?), reset_secret))
 }

@@ -27,9 +27,12 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+/// Where a gateway's keys are, and what it is configured with.
+pub(crate) struct Home(tempfile::TempDir);
+
 /// A gateway that runs until dropped.
 pub(crate) struct Lab {
-    dir: tempfile::TempDir,
+    home: Home,
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
     pub(crate) shutdown: Shutdown,
@@ -48,13 +51,12 @@ pub(crate) struct Peer {
     pub(crate) welcome: Welcome,
 }
 
-impl Lab {
-    pub(crate) async fn start() -> Self {
-        Self::with(|_| {}).await
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
     }
 
-    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    pub(crate) fn config(&self) -> Config {
         let text = format!(
             r#"
             listen = "127.0.0.1:0"
@@ -68,9 +70,53 @@ impl Lab {
             routes = ["127.0.0.0/8", "::1/128"]
             namespaces = ["shop"]
             "#,
-            dir.path().display()
+            self.0.path().display()
         );
-        let mut config = Config::parse(&text, "lab.toml".as_ref()).unwrap();
+        Config::parse(&text, "lab.toml".as_ref()).unwrap()
+    }
+
+    /// Issues an identity, once a name.
+    pub(crate) fn identity(&self, name: &str, validity: Duration) -> PathBuf {
+        let authority = Authority::open_or_create(self.0.path(), SystemTime::now()).unwrap();
+        let path = self.0.path().join(format!("{name}.pem"));
+        if !path.exists() {
+            let issued = authority.issue_client(&name.parse().unwrap(), validity, SystemTime::now());
+            issued.unwrap().write_new(&path).unwrap();
+        }
+        path
+    }
+
+    /// An identity that lives for an hour.
+    pub(crate) fn load(&self, name: &str) -> Identity {
+        Identity::load(&self.identity(name, Duration::from_secs(3_600)), SystemTime::now()).unwrap()
+    }
+
+    pub(crate) fn dialer(
+        &self,
+        gateway: SocketAddr,
+        identity: &Identity,
+        choice: CarrierChoice,
+        tasks: &TaskTracker,
+    ) -> Dialer {
+        Dialer {
+            gateway,
+            tls: Arc::new(certs::client_config(identity, &[ALPN]).unwrap()),
+            server_name: SERVER_NAME,
+            mark: None,
+            choice,
+            tasks: tasks.clone(),
+        }
+    }
+}
+
+impl Lab {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let home = Home::new();
+        let mut config = home.config();
         change(&mut config);
         let gateway = Gateway::start(&config).await.unwrap();
         let (address, metrics) = (gateway.local_addr(), gateway.metrics_addr().unwrap());
@@ -78,7 +124,7 @@ impl Lab {
         let shutdown = Shutdown::default();
         let tasks = TaskTracker::new();
         let running = tasks.spawn(gateway.run(shutdown.clone()));
-        Self { dir, address, metrics, shutdown, running, reloader, config, tasks }
+        Self { home, address, metrics, shutdown, running, reloader, config, tasks }
     }
 
     /// Goes over to a changed configuration, as after a SIGHUP.
@@ -91,7 +137,7 @@ impl Lab {
     /// The audit's lines once `is_there` says that what is waited for is among them.
     pub(crate) async fn audit(&self, is_there: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         loop {
-            let text = fs::read_to_string(self.dir.path().join("audit.jsonl")).unwrap();
+            let text = fs::read_to_string(self.home.0.path().join("audit.jsonl")).unwrap();
             // The last line may be half there.
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
             let lines: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -103,28 +149,16 @@ impl Lab {
     }
 
     pub(crate) fn identity(&self, name: &str, validity: Duration) -> PathBuf {
-        let authority = Authority::open_or_create(self.dir.path(), SystemTime::now()).unwrap();
-        let path = self.dir.path().join(format!("{name}.pem"));
-        let issued = authority.issue_client(&name.parse().unwrap(), validity, SystemTime::now());
-        issued.unwrap().write_new(&path).unwrap();
-        path
+        self.home.identity(name, validity)
     }
 
     pub(crate) fn dialer(&self, identity: &Identity, choice: CarrierChoice) -> Dialer {
-        Dialer {
-            gateway: self.address,
-            tls: Arc::new(certs::client_config(identity, &[ALPN]).unwrap()),
-            server_name: SERVER_NAME,
-            mark: None,
-            choice,
-            tasks: self.tasks.clone(),
-        }
+        self.home.dialer(self.address, identity, choice, &self.tasks)
     }
 
     /// A link that has not said hello.
     pub(crate) async fn link(&self, name: &str) -> Link {
-        let path = self.identity(name, Duration::from_secs(3_600));
-        let identity = Identity::load(&path, SystemTime::now()).unwrap();
+        let identity = self.home.load(name);
         self.dialer(&identity, CarrierChoice::Udp).dial().await.unwrap()
     }
 

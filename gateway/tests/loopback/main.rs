@@ -7,6 +7,8 @@ mod dns;
 mod echo;
 mod harness;
 mod limits;
+mod model;
+mod network;
 mod policy;
 mod session;
 mod tcp;

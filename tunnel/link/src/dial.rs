@@ -7,7 +7,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
     AsyncUdpSocket, ClientConfig, Connection, ConnectionError, Endpoint, TokioRuntime, TransportErrorCode,
@@ -77,6 +77,16 @@ impl Dialer {
             CarrierChoice::Tcp => self.dial_tcp().await?,
             CarrierChoice::Auto => self.race().await?,
         };
+        self.tasks.spawn(govern_send_window(link.connection.clone()));
+        Ok(link)
+    }
+
+    /// Connects over `network` alone, which carries UDP payloads in a way of its own, as a test's does in memory.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    pub async fn dial_over(&self, network: Arc<dyn AsyncUdpSocket>) -> Result<Link, DialError> {
+        let link = self.handshake(Carrier::Udp, network, pending()).await?;
         self.tasks.spawn(govern_send_window(link.connection.clone()));
         Ok(link)
     }

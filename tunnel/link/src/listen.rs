@@ -8,7 +8,9 @@ mod tests;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
-use quinn::{Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, crypto::rustls::QuicServerConfig};
+use quinn::{
+    AsyncUdpSocket, Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, crypto::rustls::QuicServerConfig,
+};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -107,11 +109,40 @@ impl Listener {
         tasks: &TaskTracker,
     ) -> Result<Self, ListenError> {
         let failed = |carrier, address| move |source| ListenError::Bind { address, carrier, source };
-        let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
+        let tcp = TcpListener::bind(address).await.map_err(failed(Carrier::Tcp, address))?;
+        let address = tcp.local_addr().map_err(failed(Carrier::Tcp, address))?;
+        let socket = UdpCarrier::listening(address).map_err(failed(Carrier::Udp, address))?;
+        let carrier = UdpCarrier::new(socket, tasks).map_err(failed(Carrier::Udp, address))?;
+        let (listener, accepting) = Self::start(address, carrier, tls, reset_secret, tasks)?;
+        tasks.spawn(accepting.accept_tcp(tcp));
+        Ok(listener)
+    }
+
+    /// Listens on `network` alone, which carries UDP payloads in a way of its own, as a test's does in memory.
+    ///
+    /// # Errors
+    /// [`ListenError`] as its variants say.
+    pub fn over(
+        network: Arc<dyn AsyncUdpSocket>,
+        tls: Arc<rustls::ServerConfig>,
+        reset_secret: &[u8; 64],
+        tasks: &TaskTracker,
+    ) -> Result<Self, ListenError> {
+        let address = network.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        Ok(Self::start(address, network, tls, reset_secret, tasks)?.0)
+    }
+
+    fn start(
+        address: SocketAddr,
+        network: Arc<dyn AsyncUdpSocket>,
+        tls: Arc<rustls::ServerConfig>,
+        reset_secret: &[u8; 64],
+        tasks: &TaskTracker,
+    ) -> Result<(Self, Accepting), ListenError> {
         let (sender, arrivals) = mpsc::channel(ACCEPT_QUEUE_CONNECTIONS);
         let (stop, over) = (CancellationToken::new(), CancellationToken::new());
         let accepting = Accepting {
-            crypto,
+            crypto: Arc::new(QuicServerConfig::try_from(tls)?),
             reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_secret)),
             arrivals: sender,
             udp_handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
@@ -120,14 +151,10 @@ impl Listener {
             stop: stop.clone(),
             over: over.clone(),
         };
-        let tcp = TcpListener::bind(address).await.map_err(failed(Carrier::Tcp, address))?;
-        let address = tcp.local_addr().map_err(failed(Carrier::Tcp, address))?;
-        let socket = UdpCarrier::listening(address).map_err(failed(Carrier::Udp, address))?;
-        let carrier = UdpCarrier::new(socket, tasks).map_err(failed(Carrier::Udp, address))?;
-        let endpoint = accepting.endpoint(Carrier::Udp, carrier).map_err(failed(Carrier::Udp, address))?;
+        let endpoint = accepting.endpoint(Carrier::Udp, network);
+        let endpoint = endpoint.map_err(|source| ListenError::Bind { address, carrier: Carrier::Udp, source })?;
         tasks.spawn(accepting.clone().accept_udp(endpoint.clone()));
-        tasks.spawn(accepting.accept_tcp(tcp));
-        Ok(Self { address, arrivals, stop, endpoint, _over: over.drop_guard() })
+        Ok((Self { address, arrivals, stop, endpoint, _over: over.drop_guard() }, accepting))
     }
 
     /// Where it listens, with the port it got.
@@ -156,7 +183,7 @@ impl Listener {
 }
 
 impl Accepting {
-    fn endpoint(&self, carrier: Carrier, socket: Arc<dyn quinn::AsyncUdpSocket>) -> io::Result<Endpoint> {
+    fn endpoint(&self, carrier: Carrier, socket: Arc<dyn AsyncUdpSocket>) -> io::Result<Endpoint> {
         let mut server = ServerConfig::with_crypto(Arc::clone(&self.crypto) as _);
         server
             .transport_config(transport_config(carrier))
