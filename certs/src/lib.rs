@@ -4,6 +4,7 @@
 //! - [`Identity`]: one file that a session proves itself with; [`IdentityName`] is the name in it.
 //! - [`client_config`], [`server_config`]: TLS 1.3 with certificates on both sides, post-quantum key exchange preferred.
 //! - [`peer_identity`]: whom the gateway talks to, read from a certificate that TLS has already verified.
+//! - [`Revoked`]: whose identities are not believed any more.
 //! - [`explain_alert`]: what a failed handshake means to a person.
 //!
 //! Clocks may differ by [`CLOCK_TOLERANCE`]: every certificate begins that much earlier than it is made. Private keys live in
@@ -18,7 +19,7 @@ mod material;
 mod name;
 mod peer;
 mod private_file;
-
+mod revoked;
 mod tls;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use identity::{Identity, IdentityError};
 pub use name::{IdentityName, NotAName};
 pub use peer::{PeerError, PeerIdentity, peer_identity};
 pub use private_file::{PrivateFileError, open_or_create_secret};
+pub use revoked::{Revoked, RevokedError, revoke};
 pub use tls::{TlsError, client_config, server_config};
 
 /// The name that every gateway's certificate carries and every session asks for: addresses change, the authority is the anchor.
@@ -41,5 +43,5 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// How long an identity lives unless something else is asked: a month, so that a lost laptop is no worry for long.
 pub const DEFAULT_IDENTITY_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The longest life of an identity, a year: nothing revokes one before its end but a new authority.
+/// The longest life of an identity, a year: as long must the gateway remember that it was revoked.
 pub const MAX_IDENTITY_VALIDITY: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -22,6 +22,9 @@ use crate::{policy::Refused, streams::read_header};
 /// The greeting must be over by then; it takes one round trip.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the holder of a revoked identity is told.
+pub(crate) const REVOKED: &str = "the identity was revoked: ask for a new one";
+
 /// Of a session's own version, for the log.
 const PROGRAM_CHARS: usize = 64;
 
@@ -57,6 +60,9 @@ pub(crate) enum Refusal {
     /// Its certificate ended.
     #[error("the identity has expired: ask for a new one")]
     Expired,
+    /// Its certificate was revoked.
+    #[error("{REVOKED}")]
+    Revoked,
     /// A major version apart.
     #[error(transparent)]
     Version(#[from] Incompatible),
@@ -71,7 +77,7 @@ impl Refusal {
         match self {
             Self::Left => CloseCode::Done,
             Self::Busy | Self::IdentityBusy { .. } => CloseCode::Busy,
-            Self::Forbidden | Self::Policy(..) => CloseCode::Forbidden,
+            Self::Forbidden | Self::Policy(..) | Self::Revoked => CloseCode::Forbidden,
             Self::Expired => CloseCode::Expired,
             Self::Version(_) => CloseCode::Version,
             Self::Protocol(_) => CloseCode::Protocol,

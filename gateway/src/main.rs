@@ -102,6 +102,18 @@ enum IdentityCommand {
         after_help = "Example:\n  adit-gateway identity issue --config gateway.toml --name alice --out alice.pem --days 7"
     )]
     Issue(Issue),
+    /// Revoke all that were issued to a name so far; its sessions end within seconds, and the next identity for it is good.
+    #[command(after_help = "Example:\n  adit-gateway identity revoke --config gateway.toml --name alice")]
+    Revoke(Revoke),
+}
+
+#[derive(Args)]
+struct Revoke {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Whose they are.
+    #[arg(long)]
+    name: IdentityName,
 }
 
 #[derive(Args)]
@@ -127,6 +139,7 @@ fn main() -> ExitCode {
         Command::Run(run) => serve(&run),
         Command::Check(file) => check(&file),
         Command::Identity { command: IdentityCommand::Issue(issue) } => issue_identity(&issue),
+        Command::Identity { command: IdentityCommand::Revoke(revoke) } => revoke_identities(&revoke),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     // Nobody is left to tell when standard error is gone.
@@ -160,5 +173,18 @@ fn issue_identity(issue: &Issue) -> anyhow::Result<()> {
     writeln!(out, "{} is the identity of {} for {} days", issue.out.display(), issue.name, issue.days)?;
     writeln!(out, "give it to {} and to nobody else: it is the key to this network", issue.name)?;
     writeln!(out, "  adit connect --gateway HOST:{} --identity {}", config.listen.port(), issue.out.display())?;
+    Ok(())
+}
+
+fn revoke_identities(revoke: &Revoke) -> anyhow::Result<()> {
+    let config = Config::load(&revoke.file.config)?;
+    let now = SystemTime::now();
+    certs::revoke(&config.state_dir, &revoke.name, now)?;
+    // Certificates know seconds: one that is issued behind this must not count as issued before it.
+    let into_second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    std::thread::sleep(Duration::from_secs(1) - Duration::from_nanos(into_second.into()));
+    let mut out = io::stdout().lock();
+    writeln!(out, "every identity issued to {} so far is revoked; its sessions end within seconds", revoke.name)?;
+    writeln!(out, "  adit-gateway identity issue --name {} ...    for a new one", revoke.name)?;
     Ok(())
 }

@@ -7,12 +7,12 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
-use certs::{Authority, AuthorityError, IdentityName, PrivateFileError, TlsError};
+use certs::{Authority, AuthorityError, IdentityName, PeerIdentity, PrivateFileError, Revoked, RevokedError, TlsError};
 use link::{
     listen::{ListenError, Listener},
     version::ALPN,
@@ -54,6 +54,9 @@ pub(crate) struct State {
     pub(crate) nameserver: Nameserver,
     pub(crate) echoes: Echoes,
     pub(crate) descriptors: Descriptors,
+    revoked: Revoked,
+    /// Said already.
+    revoked_unreadable: AtomicBool,
     /// Addresses that a session must not route here.
     pub(crate) never: Vec<SocketAddr>,
     /// Cancelled when the gateway was told to end.
@@ -66,6 +69,18 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Whether the gateway does not believe this identity any more. A list that cannot be read is said, and the last one holds.
+    pub(crate) fn is_revoked(&self, peer: &PeerIdentity) -> bool {
+        match self.revoked.look() {
+            Ok(()) => self.revoked_unreadable.store(false, Ordering::Relaxed),
+            Err(error) if !self.revoked_unreadable.swap(true, Ordering::Relaxed) => {
+                tracing::warn!("{error}; what was revoked before stays so");
+            }
+            Err(_) => {}
+        }
+        self.revoked.holds(peer)
+    }
+
     /// The next session's number, from 1.
     pub(crate) fn number_session(&self) -> u64 {
         self.last_session.fetch_add(1, Ordering::Relaxed) + 1
@@ -87,6 +102,9 @@ pub enum StartError {
     /// Its reset key.
     #[error(transparent)]
     Secret(#[from] PrivateFileError),
+    /// Its list of revoked identities.
+    #[error(transparent)]
+    Revoked(#[from] RevokedError),
     /// Its TLS configuration.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -167,6 +185,8 @@ impl Gateway {
             nameserver,
             echoes: Echoes::open(),
             descriptors,
+            revoked: Revoked::open(&config.state_dir)?,
+            revoked_unreadable: AtomicBool::new(false),
             never: Some(listener.local_addr()).filter(|address| !address.ip().is_unspecified()).into_iter().collect(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),

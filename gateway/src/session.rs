@@ -7,7 +7,8 @@
 //!                └─ a task for each UDP flow and each large message
 //! ```
 //! It ends when the peer leaves or is lost, breaks the protocol, when no `[[allow]]` is for its identity any more, when its certificate
-//! ends (QUIC never looks again), or when the gateway drains and its flows are done. Before: [`crate::server`]; after: [`crate::control`], [`crate::streams`], [`crate::datagrams`].
+//! ends or is revoked (QUIC never looks again), or when the gateway drains and its flows are done. Before: [`crate::server`]; after:
+//! [`crate::control`], [`crate::streams`], [`crate::datagrams`].
 
 use std::{
     borrow::Cow,
@@ -26,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     audit::{Event, Who},
-    control::{self, Control, Refusal},
+    control::{self, Control, REVOKED, Refusal},
     datagrams,
     limits::{KeySlot, Rate, Slot, Slots},
     metrics::{Arrival, Held},
@@ -36,8 +37,9 @@ use crate::{
     udp::UdpFlows,
 };
 
-/// The certificate's end is looked for this often, so that a clock that is set or a machine that slept matters little.
-const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
+/// The identity is looked at this often: whether it was revoked, which costs a look at one file, and whether it has expired, so that a clock
+/// that is set or a machine that slept matters little.
+const IDENTITY_PERIOD: Duration = Duration::from_secs(2);
 /// A DNS query and its answer are at most 128 KiB; half of a session's memory holds so many of them.
 const DNS_QUERY_BYTES: usize = 128 << 10;
 /// Echoes under way at once: a flood ping has a hundred.
@@ -111,6 +113,7 @@ fn refuse(state: &State, connection: &Connection, carrier: Carrier, refusal: &Re
         | Refusal::Forbidden
         | Refusal::Policy(..)
         | Refusal::Expired
+        | Refusal::Revoked
         | Refusal::Version(_)
         | Refusal::Protocol(_) => {
             tracing::info!(%carrier, %refusal, "session refused");
@@ -124,7 +127,7 @@ const fn arrival(refusal: &Refusal) -> Arrival {
         Refusal::Left => Arrival::Left,
         Refusal::Busy => Arrival::Busy,
         Refusal::IdentityBusy { .. } => Arrival::IdentityBusy,
-        Refusal::Forbidden | Refusal::Policy(..) | Refusal::Expired => Arrival::Forbidden,
+        Refusal::Forbidden | Refusal::Policy(..) | Refusal::Expired | Refusal::Revoked => Arrival::Forbidden,
         Refusal::Version(_) => Arrival::Version,
         Refusal::Protocol(_) => Arrival::Protocol,
     }
@@ -146,6 +149,9 @@ async fn greet(state: &State, connection: &Connection) -> Result<Greeted, Refusa
     let peer = peer_identity(certificate).map_err(|_| Refusal::Forbidden)?;
     if peer.not_after <= SystemTime::now() {
         return Err(Refusal::Expired);
+    }
+    if state.is_revoked(&peer) {
+        return Err(Refusal::Revoked);
     }
     let permissions = state.policy.borrow().for_identity(&peer.name);
     permissions.may_connect().map_err(|refused| Refusal::Policy(peer.name.clone(), refused))?;
@@ -251,7 +257,7 @@ impl Session {
                 (CloseCode::Done, "the link ended")
             }
             refused = self.follow_policy() => return (CloseCode::Forbidden, refused.to_string().into()),
-            () = certificate_end(&self.peer) => (CloseCode::Expired, "the identity has expired: ask for a new one"),
+            end = self.identity_end() => end,
             () = self.drained() => (CloseCode::Draining, "the gateway ends"),
             () = self.state.stop.cancelled() => (CloseCode::Draining, "the gateway ends"),
         };
@@ -264,11 +270,18 @@ impl Session {
         self.flows.close();
         self.flows.wait().await;
     }
-}
 
-async fn certificate_end(peer: &PeerIdentity) {
-    while let Ok(left) = peer.not_after.duration_since(SystemTime::now()) {
-        // A moment beyond, or a remainder of nothing would be slept again and again.
-        sleep(left.min(EXPIRY_PERIOD) + Duration::from_millis(1)).await;
+    /// Resolves when the identity is believed no more.
+    async fn identity_end(&self) -> (CloseCode, &'static str) {
+        loop {
+            if self.state.is_revoked(&self.peer) {
+                return (CloseCode::Forbidden, REVOKED);
+            }
+            let Ok(left) = self.peer.not_after.duration_since(SystemTime::now()) else {
+                return (CloseCode::Expired, "the identity has expired: ask for a new one");
+            };
+            // A moment beyond, or a remainder of nothing would be slept again and again.
+            sleep(left.min(IDENTITY_PERIOD) + Duration::from_millis(1)).await;
+        }
     }
 }

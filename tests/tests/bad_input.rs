@@ -147,6 +147,27 @@ fn a_gateway_of_a_later_minor_version_is_talked_to() {
 }
 
 #[test]
+fn a_revoked_identity_ends_and_the_next_of_its_name_is_good() {
+    let (lab, _gateway) = with_gateway();
+    lab.connect();
+    let identity = lab.issue_identity("alice");
+    let config = lab.write_gateway_config().expect("a config");
+    let manage = |arguments: &[&str]| {
+        let mut command = lab.gateway.command(programs::adit_gateway());
+        process::run(command.arg("identity").args(arguments).args(["--name", "alice", "--config"]).arg(&config));
+    };
+    manage(&["revoke"]);
+    wait::until("the session is told", PATIENCE, || {
+        lab.status().summary.error.is_some_and(|error| error.contains("revoked"))
+    });
+    process::run(&mut lab.adit(&["quit"]));
+    fails(&lab, &mut lab.connect_command(&identity, &[]), REFUSED, &["revoked", "identity issue"]);
+    let next = lab.directory().join("next.pem");
+    manage(&["issue", "--out", next.to_str().expect("UTF-8")]);
+    process::run(&mut lab.connect_command(&next, &[]));
+}
+
+#[test]
 fn a_second_session_in_the_same_directory_is_refused_and_the_first_goes_on() {
     let (lab, _gateway) = with_gateway();
     lab.connect();

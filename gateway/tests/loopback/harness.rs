@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -146,6 +146,10 @@ impl Lab {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        self.home.0.path()
     }
 
     pub(crate) fn identity(&self, name: &str, validity: Duration) -> PathBuf {

@@ -103,6 +103,21 @@ async fn a_session_ends_with_its_certificate() {
 }
 
 #[tokio::test]
+async fn a_revoked_identity_loses_its_session_and_gets_no_other() {
+    let lab = Lab::start().await;
+    let path = lab.identity("alice", Duration::from_secs(60));
+    let identity = Identity::load(&path, SystemTime::now()).unwrap();
+    let (alice, bob) = (lab.connect("alice").await, lab.connect("bob").await);
+    certs::revoke(lab.state_dir(), &"alice".parse().unwrap(), SystemTime::now()).unwrap();
+    let (code, reason) = alice.closed().await;
+    assert_eq!(code, CloseCode::Forbidden as u64);
+    assert!(reason.contains("revoked") && reason.contains("ask for a new one"), "{reason}");
+    let again = lab.dialer(&identity, CarrierChoice::Udp).dial().await.unwrap();
+    assert_eq!(closed(&again).await, (CloseCode::Forbidden as u64, reason));
+    assert!(bob.link.connection.close_reason().is_none());
+}
+
+#[tokio::test]
 async fn an_identity_of_another_gateway_gets_no_session() {
     let (ours, theirs) = (Lab::start().await, Lab::start().await);
     let identity = Identity::load(&theirs.identity("mallory", Duration::from_secs(60)), SystemTime::now()).unwrap();
