@@ -34,7 +34,7 @@ pub enum Selector {
 }
 
 impl Selector {
-    pub(super) const fn is_v6(self) -> bool {
+    pub(in crate::host_network) const fn is_v6(self) -> bool {
         matches!(self, Self::AllV6 | Self::Dns(IpAddr::V6(_), _))
     }
 }
