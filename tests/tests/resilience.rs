@@ -197,6 +197,32 @@ fn a_gateway_that_ends_hands_new_flows_to_the_next_and_keeps_its_own() {
 }
 
 #[test]
+fn a_gateway_started_anew_takes_over_from_one_that_drains_at_the_same_address() {
+    let lab = Lab::new();
+    let config = plan::gateway_config(&lab.directory().join("gateway-state"));
+    // The metrics' port is the first one's until it ends.
+    let config = config.lines().filter(|line| !line.starts_with("metrics")).collect::<Vec<_>>().join("\n");
+    let path = lab.directory().join("same.toml");
+    fs::write(&path, config).expect("written");
+    let mut first = lab.start_gateway_with(&path);
+    lab.connect();
+    let mut old = echo_stream(&lab);
+    assert!(echoes(&mut old));
+    first.signal(Signal::SIGTERM);
+    wait::until("the session knows", PATIENCE, || lab.status().summary.state == State::Reconnecting);
+    let mut second = lab.gateway.command(programs::adit_gateway());
+    let _second = lab.spawn("second", second.args(["run", "--config"]).arg(path));
+    wait::until("a new flow works", Duration::from_secs(3), || {
+        dial(&lab.host, plan::ECHO.v4.into(), plan::ECHO_PORT).is_ok_and(|mut stream| echoes(&mut stream))
+    });
+    assert_eq!(lab.status().summary.link.carrier.as_deref(), Some("tcp"));
+    assert!(echoes(&mut old), "an old flow goes on");
+    drop(old);
+    assert_eq!(first.wait(PATIENCE).code(), Some(0));
+    assert!(echoes(&mut echo_stream(&lab)));
+}
+
+#[test]
 fn a_blackout_of_ten_seconds_loses_nothing() {
     let lab = Lab::with_link(Conditions::path(1_000_000_000, Duration::from_millis(10)));
     let _gateway = lab.start_gateway();

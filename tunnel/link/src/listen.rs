@@ -5,7 +5,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use aws_lc_rs::hmac;
 use quinn::{
@@ -15,7 +20,7 @@ use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -41,6 +46,8 @@ const EARLY_BYTES: u64 = 64 << 10;
 const EARLY_TOTAL_BYTES: u64 = 1 << 20;
 /// With more than this under way, a UDP peer first proves its address.
 const HANDSHAKES_BEFORE_RETRY: usize = 64;
+/// How often a UDP port that is taken is asked for: a gateway that drains takes seconds.
+const PORT_PERIOD: Duration = Duration::from_millis(500);
 /// Connections waiting to be accepted; when full, finished handshakes wait, and with them their permits.
 const ACCEPT_QUEUE_CONNECTIONS: usize = 64;
 
@@ -77,7 +84,8 @@ pub struct Listener {
     address: SocketAddr,
     arrivals: mpsc::Receiver<Arrived>,
     stop: CancellationToken,
-    endpoint: Endpoint,
+    /// Of UDP, once its port is had.
+    endpoint: Arc<OnceLock<Endpoint>>,
     _over: DropGuard,
 }
 
@@ -97,7 +105,8 @@ struct Accepting {
 }
 
 impl Listener {
-    /// Listens on `address` for UDP and TCP (the same port for both, also when it is 0), with tasks on `tasks`. Peers of an earlier
+    /// Listens on `address` for UDP and TCP (the same port for both, also when it is 0), with tasks on `tasks`. A UDP port that is taken
+    /// although the TCP port is free is a gateway's that drains: it is taken over when that ends. Peers of an earlier
     /// run are told at once that their connection is gone if `reset_secret` is the one of that run.
     ///
     /// # Errors
@@ -111,9 +120,15 @@ impl Listener {
         let failed = |carrier, address| move |source| ListenError::Bind { address, carrier, source };
         let tcp = TcpListener::bind(address).await.map_err(failed(Carrier::Tcp, address))?;
         let address = tcp.local_addr().map_err(failed(Carrier::Tcp, address))?;
-        let socket = UdpCarrier::listening(address).map_err(failed(Carrier::Udp, address))?;
-        let carrier = UdpCarrier::new(socket, tasks).map_err(failed(Carrier::Udp, address))?;
-        let (listener, accepting) = Self::start(address, carrier, tls, reset_secret, tasks)?;
+        let (listener, accepting) = Self::start(address, tls, reset_secret, tasks)?;
+        match accepting.open_udp(address) {
+            Ok(network) => listener.serve(&accepting, network)?,
+            Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
+                tracing::warn!(%address, "the UDP port is taken, by a gateway that drains or by something else: sessions come over TCP until it is free");
+                tasks.spawn(accepting.clone().await_udp(address, Arc::clone(&listener.endpoint)));
+            }
+            Err(source) => return Err(failed(Carrier::Udp, address)(source)),
+        }
         tasks.spawn(accepting.accept_tcp(tcp));
         Ok(listener)
     }
@@ -129,12 +144,13 @@ impl Listener {
         tasks: &TaskTracker,
     ) -> Result<Self, ListenError> {
         let address = network.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-        Ok(Self::start(address, network, tls, reset_secret, tasks)?.0)
+        let (listener, accepting) = Self::start(address, tls, reset_secret, tasks)?;
+        listener.serve(&accepting, network)?;
+        Ok(listener)
     }
 
     fn start(
         address: SocketAddr,
-        network: Arc<dyn AsyncUdpSocket>,
         tls: Arc<rustls::ServerConfig>,
         reset_secret: &[u8; 64],
         tasks: &TaskTracker,
@@ -151,10 +167,16 @@ impl Listener {
             stop: stop.clone(),
             over: over.clone(),
         };
-        let endpoint = accepting.endpoint(Carrier::Udp, network);
-        let endpoint = endpoint.map_err(|source| ListenError::Bind { address, carrier: Carrier::Udp, source })?;
-        tasks.spawn(accepting.clone().accept_udp(endpoint.clone()));
+        let endpoint = Arc::default();
         Ok((Self { address, arrivals, stop, endpoint, _over: over.drop_guard() }, accepting))
+    }
+
+    fn serve(&self, accepting: &Accepting, network: Arc<dyn AsyncUdpSocket>) -> Result<(), ListenError> {
+        let failed = |source| ListenError::Bind { address: self.address, carrier: Carrier::Udp, source };
+        let endpoint = accepting.endpoint(Carrier::Udp, network).map_err(failed)?;
+        let endpoint = self.endpoint.get_or_init(|| endpoint).clone();
+        accepting.tasks.spawn(accepting.clone().accept_udp(endpoint));
+        Ok(())
     }
 
     /// Where it listens, with the port it got.
@@ -178,7 +200,9 @@ impl Listener {
 
     /// Waits until the closed connections' last packets are out, for a short while.
     pub async fn flush(&self) {
-        let _ = timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
+        if let Some(endpoint) = self.endpoint.get() {
+            let _ = timeout(Duration::from_millis(500), endpoint.wait_idle()).await;
+        }
     }
 }
 
@@ -194,6 +218,26 @@ impl Accepting {
         let mut config = endpoint_config(carrier);
         config.reset_key(Arc::clone(&self.reset_key) as _);
         Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
+    }
+
+    fn open_udp(&self, address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(UdpCarrier::new(UdpCarrier::listening(address)?, &self.tasks)?)
+    }
+
+    /// Waits until whoever has the UDP port lets it go, and takes peers from then on.
+    async fn await_udp(self, address: SocketAddr, place: Arc<OnceLock<Endpoint>>) {
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                () = sleep(PORT_PERIOD) => {}
+                () = self.over.cancelled() => return,
+            }
+            let opened = self.open_udp(address).and_then(|network| self.endpoint(Carrier::Udp, network));
+            if let Ok(endpoint) = opened {
+                tracing::info!(%address, "the UDP port is free: sessions come over it too");
+                let endpoint = place.get_or_init(|| endpoint).clone();
+                return self.accept_udp(endpoint).await;
+            }
+        }
     }
 
     async fn accept_udp(self, endpoint: Endpoint) {

@@ -44,3 +44,22 @@ async fn tcp_peers_that_keep_silent_do_not_keep_udp_out() {
     assert_eq!(listener.accept().await.unwrap().carrier, Carrier::Udp);
     drop(silent);
 }
+
+#[tokio::test]
+async fn a_udp_port_that_is_taken_is_taken_over_once_it_is_free() {
+    let (client, server) = tls();
+    let tasks = TaskTracker::new();
+    let draining = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let gateway = draining.local_addr().unwrap();
+    let mut listener = Listener::bind(gateway, server, &[7; 64], &tasks).await.unwrap();
+    let dialer = |choice| {
+        let (tls, tasks) = (Arc::clone(&client), tasks.clone());
+        Dialer { gateway, tls, server_name: SERVER_NAME, mark: None, choice, tasks }
+    };
+    let (link, arrived) = (dialer(CarrierChoice::Auto), listener.accept());
+    assert_eq!(tokio::join!(link.dial(), arrived).0.unwrap().carrier, Carrier::Tcp);
+    drop(draining);
+    let over_udp = dialer(CarrierChoice::Udp);
+    let took_over = async { while over_udp.dial().await.is_err() {} };
+    timeout(Duration::from_secs(10), took_over).await.expect("the port is free");
+}
