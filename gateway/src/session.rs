@@ -40,6 +40,8 @@ use crate::{
 /// The identity is looked at this often: whether it was revoked, which costs a look at one file, and whether it has expired, so that a clock
 /// that is set or a machine that slept matters little.
 const IDENTITY_PERIOD: Duration = Duration::from_secs(2);
+/// What ended before a drain is delivered after this and some round trips: twice QUIC's delay of acknowledgements.
+const SETTLE: Duration = Duration::from_millis(50);
 /// A DNS query and its answer are at most 128 KiB; half of a session's memory holds so many of them.
 const DNS_QUERY_BYTES: usize = 128 << 10;
 /// Echoes under way at once: a flood ping has a hundred.
@@ -267,6 +269,8 @@ impl Session {
     /// Resolves once the gateway drains and no flow of this session is left.
     async fn drained(&self) {
         self.state.draining.cancelled().await;
+        // The last bytes of flows that ended just before.
+        sleep(SETTLE + 6 * self.connection.rtt()).await;
         self.flows.close();
         self.flows.wait().await;
     }

@@ -16,6 +16,8 @@ use crate::{dns, limits::Slot, metrics::RefusedStream, outbound, session::Sessio
 
 /// A header is in the stream's first packet; who takes longer than this is not trying.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// While the gateway drains, the last bytes of a flow have so long to arrive: some losses in a row at a round trip of 300 ms.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Streams that QUIC lets a session open to begin with. Its table costs memory for each, so it grows with use.
 const STREAMS_AT_START: usize = 1_024;
 /// Streams that QUIC allows above the session's limit, so that one too many is told so instead of waiting.
@@ -78,6 +80,7 @@ fn refuse(send: &mut SendStream, recv: &mut RecvStream, code: VarInt) {
 }
 
 async fn serve(session: Arc<Session>, mut send: SendStream, mut recv: RecvStream, slot: Slot) {
+    let delivered = send.stopped();
     let header = timeout(HEADER_TIMEOUT, read_header(&mut recv)).await;
     match header {
         Ok(Ok(StreamHeader::Tcp(to))) => outbound::serve(&session, send, recv, to).await,
@@ -95,4 +98,8 @@ async fn serve(session: Arc<Session>, mut send: SendStream, mut recv: RecvStream
         }
     }
     drop(slot);
+    if session.state.draining.is_cancelled() {
+        // The session may be closed once this flow is over, and a close cuts off what the other side has not got yet.
+        let _ = timeout(DELIVERY_TIMEOUT, delivered).await;
+    }
 }

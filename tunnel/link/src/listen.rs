@@ -16,6 +16,7 @@ use aws_lc_rs::hmac;
 use quinn::{
     AsyncUdpSocket, Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, crypto::rustls::QuicServerConfig,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -94,6 +95,8 @@ pub struct Listener {
 struct Accepting {
     crypto: Arc<QuicServerConfig>,
     reset_key: Arc<hmac::Key>,
+    /// By it the next run knows this run's connection IDs, and answers only to such with a reset.
+    id_key: u64,
     arrivals: mpsc::Sender<Arrived>,
     udp_handshakes: Arc<Semaphore>,
     tcp_handshakes: Arc<Semaphore>,
@@ -157,9 +160,11 @@ impl Listener {
     ) -> Result<(Self, Accepting), ListenError> {
         let (sender, arrivals) = mpsc::channel(ACCEPT_QUEUE_CONNECTIONS);
         let (stop, over) = (CancellationToken::new(), CancellationToken::new());
+        let reset_key = hmac::Key::new(hmac::HMAC_SHA256, reset_secret);
         let accepting = Accepting {
             crypto: Arc::new(QuicServerConfig::try_from(tls)?),
-            reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_secret)),
+            id_key: id_key(&reset_key),
+            reset_key: Arc::new(reset_key),
             arrivals: sender,
             udp_handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             tcp_handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
@@ -216,7 +221,9 @@ impl Accepting {
             .incoming_buffer_size(EARLY_BYTES)
             .incoming_buffer_size_total(EARLY_TOTAL_BYTES);
         let mut config = endpoint_config(carrier);
+        let id_key = self.id_key;
         config.reset_key(Arc::clone(&self.reset_key) as _);
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
         Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
     }
 
@@ -340,6 +347,13 @@ impl Accepting {
         }
         Some(connection)
     }
+}
+
+/// The key of connection IDs, from the key of resets.
+fn id_key(reset_key: &hmac::Key) -> u64 {
+    let tag = hmac::sign(reset_key, b"connection ids");
+    let (first, _) = tag.as_ref().split_first_chunk().expect("SHA-256 has 32 bytes");
+    u64::from_be_bytes(*first)
 }
 
 /// Closes a connection that came too late.
