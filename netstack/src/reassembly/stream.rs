@@ -1,14 +1,16 @@
 //! [`Stream`]: one open connection's bytes in order. Used by [`super::Reassembler`], and by [`super::settlement`] for what the target says.
 //!
-//! A segment in order is passed on as it lies in the frame. One behind a hole is copied and held ([`super::held`]), unless the ring may have
+//! [`holes`] is how it goes on behind one. A segment in order is passed on as it lies in the frame. One behind a hole is copied and held ([`super::held`]), unless the ring may have
 //! lost what is missing: then the hole is a gap at once. Which it is, epochs say: each loss of the ring starts one, and a hole can be
 //! of the ring only when between the last segment in order and the first behind the hole an epoch began.
+
+mod holes;
 
 use std::time::Duration;
 
 use super::{
     event::{Event, GapReason},
-    held::{Arrival, Content, Held},
+    held::{Arrival, Held},
     segment::{Flags, Segment},
 };
 use crate::moment::Moment;
@@ -231,89 +233,5 @@ impl Stream {
         }
         let behind_all = self.held.as_ref().is_some_and(|held| held.end() == at);
         if ahead == 0 || missed || behind_all { Standing::Reset } else { Standing::Open }
-    }
-
-    /// Passes on what is held and follows.
-    pub(super) fn drain<'a>(&mut self, out: &mut impl FnMut(Event<'a>)) -> Standing {
-        while let Some(held) = &mut self.held {
-            held.passed(self.next);
-            if held.ends_at(self.next) {
-                self.held = None;
-                return Standing::Finished;
-            }
-            if let Some(piece) = held.take(self.next) {
-                let (len, pushed, starts_segment) = (piece.len(), piece.pushed, piece.starts_segment);
-                self.epoch = piece.epoch;
-                self.advance(len);
-                out(match piece.content {
-                    Content::Bytes(bytes) => Event::Bytes { bytes: bytes.into(), starts_segment, pushed },
-                    Content::Disputed(bytes) => Event::Gap { bytes, reason: GapReason::Conflict },
-                });
-                continue;
-            }
-            match held.first() {
-                None => self.held = None,
-                Some((start, epoch)) if epoch > self.epoch && self.joined_until == Moment::ORIGIN => {
-                    self.gap_to(start, GapReason::Ring, out);
-                }
-                Some(_) => break,
-            }
-        }
-        Standing::Open
-    }
-
-    /// Does not wait for the bytes of the first hole any longer.
-    pub(super) fn give_up_hole<'a>(&mut self, reason: GapReason, out: &mut impl FnMut(Event<'a>)) -> Standing {
-        self.gap_to(self.hole_end(), reason, out);
-        self.drain(out)
-    }
-
-    /// Waits for nothing any longer.
-    pub(super) fn give_up_all<'a>(&mut self, out: &mut impl FnMut(Event<'a>)) -> Standing {
-        while self.held.is_some() {
-            if self.give_up_hole(GapReason::Ring, out) == Standing::Finished {
-                return Standing::Finished;
-            }
-        }
-        Standing::Open
-    }
-
-    /// Whatever has not come before `offset` never will.
-    pub(super) fn advance_to<'a>(&mut self, offset: u64, out: &mut impl FnMut(Event<'a>)) -> Standing {
-        while self.next < offset {
-            let to = if self.held.is_some() { self.hole_end().min(offset) } else { offset };
-            self.gap_to(to, GapReason::Ring, out);
-            if self.drain(out) == Standing::Finished {
-                return Standing::Finished;
-            }
-        }
-        Standing::Open
-    }
-
-    /// Where the first hole ends; where it stands, when there is none.
-    pub(super) fn hole_end(&self) -> u64 {
-        self.held.as_ref().and_then(|held| held.first()).map_or(self.next, |(start, _)| start)
-    }
-
-    fn gap_to<'a>(&mut self, offset: u64, reason: GapReason, out: &mut impl FnMut(Event<'a>)) {
-        let bytes = offset - self.next;
-        if bytes > 0 {
-            self.advance(bytes);
-            out(Event::Gap { bytes, reason });
-        }
-    }
-
-    /// A gap was longer by `bytes`, a multiple of 4 GiB.
-    pub(super) fn lengthen_gap<'a>(&mut self, bytes: u64, out: &mut impl FnMut(Event<'a>)) {
-        self.advance(bytes);
-        if let Some(held) = &mut self.held {
-            held.shift(bytes);
-        }
-        out(Event::Gap { bytes, reason: GapReason::Ring });
-    }
-
-    const fn advance(&mut self, bytes: u64) {
-        self.next += bytes;
-        self.seq = self.seq.wrapping_add(bytes as u32);
     }
 }
