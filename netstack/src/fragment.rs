@@ -1,7 +1,7 @@
-//! [`Reassembler`]: IP fragments from the TUN device, put together again.
+//! [`Reassembler`]: IP fragments from the TUN device, or from a tap, put together again.
 //!
 //! An application's datagram is fragmented when it is larger than the device's MTU of 65,535, which over IPv6 a UDP datagram can be, or
-//! when it says so itself. Owns the fragments that wait, bounded in number, bytes and time. Before: [`crate::packet`], when
+//! when it says so itself. To a target it comes in fragments of its MTU: 65,000 bytes in 44 of them. Owns the fragments that wait, bounded in number, bytes and time. Before: [`crate::packet`], when
 //! [`Packet::fragment`] says so; after: [`crate::packet`] again, with the whole.
 
 mod pending;
@@ -16,13 +16,14 @@ use crate::{
 };
 
 /// Datagrams that may wait for fragments. The kernel sends a datagram's fragments in a row, so there is one per application and family that
-/// sends at this moment. When full, the oldest goes.
+/// sends at this moment; a tap sees those of all clients, mixed. When full, the oldest goes.
 const MAX_DATAGRAMS: usize = 64;
 
 /// Bytes that may wait: 16 datagrams of the greatest length. When exceeded, the oldest datagram goes.
 const MAX_BYTES: usize = 16 * 65_536;
 
-/// How long a datagram may wait. Nothing but the device's queue is between the kernel and us, so what has not come by then was dropped.
+/// How long a datagram may wait. Between the kernel and us is nothing but the device's queue, and between a client and a target a network
+/// that is a small part of this long: what has not come by then was dropped.
 /// (RFC 8200 4.5 allows 60 s at most.)
 const TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,8 +1,8 @@
-//! [`Packet`]: a checked view of one IP packet as the TUN device read it.
+//! [`Packet`]: a checked view of one IP packet as the TUN device read it, or a tap saw it.
 //!
 //! Owns the IP headers of both families: lengths, extension headers, addresses that make no sense. Does not own fragments
 //! ([`crate::fragment`]) nor what is inside ([`crate::segment`], [`crate::udp`], [`crate::icmp`]), and verifies no checksum.
-//! Before: `tunnel::device`; after: one of those, by [`Packet::protocol`].
+//! Before: `tunnel::device`, or a tap's capture; after: one of those, by [`Packet::protocol`], or [`crate::reassembly`].
 
 mod address;
 mod header;
@@ -90,20 +90,26 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// The reason to drop it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
-        let packet = Self::parse_captured(bytes)?;
+        let packet = Self::parse_ip(bytes, None)?;
         address::check(packet.source, packet.destination)?;
         Ok(packet)
     }
 
     /// Checks `bytes`, one packet as a capture of a device saw it: any address goes (a device's own kernel has judged it, and on `lo`
-    /// both are loopback).
+    /// both are loopback), and a packet too large for its length field is as long as `bytes` (BIG TCP), which must not be cut off then.
+    /// Padding behind the packet is cut off; a packet that itself was cut off is [`DropReason::Truncated`].
     ///
     /// # Errors
     /// The reason to drop it.
     pub fn parse_captured(bytes: &'a [u8]) -> Result<Self, DropReason> {
+        Self::parse_ip(bytes, Some(bytes.len()))
+    }
+
+    /// `unsaid_len` is how long a packet is that says 0 for being too large.
+    fn parse_ip(bytes: &'a [u8], unsaid_len: Option<usize>) -> Result<Self, DropReason> {
         match bytes.first().ok_or(DropReason::Truncated)? >> 4 {
-            4 => ipv4::parse(bytes),
-            6 => ipv6::parse(bytes),
+            4 => ipv4::parse(bytes, unsaid_len),
+            6 => ipv6::parse(bytes, unsaid_len),
             _ => Err(DropReason::IpVersion),
         }
     }

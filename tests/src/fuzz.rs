@@ -7,6 +7,7 @@ pub mod dns;
 pub mod fragment;
 pub mod link_codecs;
 pub mod packet;
+pub mod reassembly;
 pub mod tcp_flow;
 
 /// One target: its name, which is its directory under `tests/fuzz/corpus`, and its function.
@@ -18,5 +19,6 @@ pub const TARGETS: &[Target] = &[
     ("fragment", fragment::run),
     ("link_codecs", link_codecs::run),
     ("packet", packet::run),
+    ("reassembly", reassembly::run),
     ("tcp_flow", tcp_flow::run),
 ];

@@ -141,3 +141,25 @@ fn what_waits_too_long_or_is_too_much_goes() {
     assert_eq!(add(&mut reassembler, &fragment(true, &payload, 32..64, 0), &mut drops), None, "the oldest went");
     assert!(add(&mut reassembler, &fragment(true, &payload, 32..64, 9), &mut drops).is_some());
 }
+
+#[test]
+fn a_datagram_in_44_fragments_comes_through_among_others_and_after_losses() {
+    let payload: Vec<u8> = (0..65_000u32).map(|at| (at % 251) as u8).collect();
+    let (mut reassembler, mut drops) = (Reassembler::new(), DropCounters::new());
+    let parts = |id| fragments(false, &payload, &(1..44).map(|cut| cut * 1480).collect::<Vec<_>>(), id);
+    for round in 0..200 {
+        // one of three loses a fragment; the other two come whole, in turns
+        let lossy = parts(3 * round);
+        for part in lossy.iter().take(43) {
+            assert_eq!(add(&mut reassembler, part, &mut drops), None);
+        }
+        let mut whole = Vec::new();
+        for (one, other) in parts(3 * round + 1).iter().zip(&parts(3 * round + 2)) {
+            whole.extend(add(&mut reassembler, one, &mut drops));
+            whole.extend(add(&mut reassembler, other, &mut drops));
+        }
+        assert_eq!((lossy.len(), whole.len()), (44, 2));
+        assert!(whole.iter().all(|bytes| Packet::parse_captured(bytes).unwrap().payload() == payload));
+        assert!(reassembler.bytes() <= MAX_BYTES);
+    }
+}

@@ -14,12 +14,15 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const DONT_FRAGMENT: u16 = 0x4000;
 const OFFSET_MASK: u16 = 0x1fff;
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
+pub(super) fn parse(bytes: &[u8], unsaid_len: Option<usize>) -> Result<Packet<'_>, DropReason> {
     if bytes.len() < HEADER_BYTES {
         return Err(DropReason::Truncated);
     }
     let header_len = usize::from(bytes[0] & 0x0f) * 4;
-    let total_len = usize::from(word(bytes, 2));
+    let total_len = match usize::from(word(bytes, 2)) {
+        0 => unsaid_len.filter(|&len| len > usize::from(u16::MAX)).unwrap_or(0),
+        len => len,
+    };
     if header_len < HEADER_BYTES || total_len < header_len {
         return Err(DropReason::IpHeader);
     }

@@ -21,11 +21,16 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// Extension headers walked before the packet is dropped. RFC 8200 4.1 has at most five in front of a payload that can be read.
 const MAX_EXTENSION_HEADERS: usize = 6;
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
+pub(super) fn parse(bytes: &[u8], unsaid_len: Option<usize>) -> Result<Packet<'_>, DropReason> {
     if bytes.len() < HEADER_BYTES {
         return Err(DropReason::Truncated);
     }
-    let bytes = bytes.get(..HEADER_BYTES + usize::from(word(bytes, 4))).ok_or(DropReason::Truncated)?;
+    let len = match HEADER_BYTES + usize::from(word(bytes, 4)) {
+        // RFC 2675, and Linux without its option
+        HEADER_BYTES => unsaid_len.filter(|&len| len > HEADER_BYTES + usize::from(u16::MAX)).unwrap_or(HEADER_BYTES),
+        len => len,
+    };
+    let bytes = bytes.get(..len).ok_or(DropReason::Truncated)?;
     let chain = walk(bytes)?;
     Ok(Packet {
         bytes,

@@ -50,6 +50,37 @@ fn what_is_behind_the_end_is_cut_off() {
 }
 
 #[test]
+fn a_capture_may_have_any_addresses() {
+    let bytes = v4(|bytes| {
+        bytes[12..16].copy_from_slice(&[127, 0, 0, 1]);
+        bytes[16..20].copy_from_slice(&[127, 0, 0, 1]);
+    });
+    assert_dropped(&bytes, DropReason::MartianDestination);
+    let packet = Packet::parse_captured(&bytes).unwrap();
+    assert_eq!(packet.source(), packet.destination());
+}
+
+#[test]
+fn a_packet_too_large_to_say_its_length_is_taken_from_a_capture_only() {
+    for len in [65_535, 65_536, 200_000] {
+        let big = len > 65_535;
+        let mut bytes = v4(|bytes| bytes[2..4].fill(0));
+        bytes.resize(len, 7);
+        assert_dropped(&bytes, DropReason::IpHeader);
+        assert_eq!(Packet::parse_captured(&bytes).is_ok_and(|packet| packet.bytes().len() == len), big);
+        // with the option of RFC 2675 in front of the payload, or without
+        for (next, chain) in [(0, &[6, 0, 194, 4, 0, 0, 0, 0][..]), (6, &[])] {
+            let mut bytes = v6(next, chain);
+            bytes[4..6].fill(0);
+            bytes.resize(len + 40, 7);
+            let payload_len = |packet: Result<Packet<'_>, _>| packet.map_or(0, |packet| packet.payload().len());
+            assert_eq!(payload_len(Packet::parse(&bytes)), 0);
+            assert_eq!(payload_len(Packet::parse_captured(&bytes)), if big { len - chain.len() } else { 0 });
+        }
+    }
+}
+
+#[test]
 fn options_and_extension_headers_are_skipped() {
     let bytes = v4(|bytes| bytes[0] = 0x46);
     assert_eq!(Packet::parse(&bytes).unwrap().payload().len(), 4);
@@ -126,6 +157,12 @@ proptest! {
 }
 
 fn parse_all(bytes: &[u8]) {
+    if let Ok(packet) = Packet::parse_captured(bytes)
+        && let Ok(segment) = crate::reassembly::Segment::parse(&packet)
+    {
+        assert!(segment.payload.len() <= bytes.len());
+        let _ = crate::reassembly::checksum_holds(&packet);
+    }
     let Ok(packet) = Packet::parse(bytes) else { return };
     assert!(packet.bytes().len() <= bytes.len());
     let _ = packet.without_extension_headers();
