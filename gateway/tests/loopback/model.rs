@@ -223,8 +223,12 @@ async fn a_drain_is_heard_and_refuses_newcomers_while_open_flows_end() {
         socket.write_all(text.as_bytes()).await.unwrap();
         drop(socket);
         assert_eq!(recv.read_to_end(64).await.unwrap(), b"still here");
-        assert_eq!(peer.closed().await.0, CloseCode::Draining as u64);
         running.await.unwrap();
+        // The close is one packet, which may be lost, and nobody is left to say it again.
+        let ended = peer.link.connection.closed().await;
+        let draining = CloseCode::Draining.wire();
+        let is_told = matches!(&ended, ConnectionError::ApplicationClosed(close) if close.error_code == draining);
+        assert!(is_told || matches!(ended, ConnectionError::TimedOut), "seed {seed}: {ended}");
     })
     .await;
 }

@@ -293,7 +293,7 @@ impl Accepting {
                         tracing::warn!(%error, "cannot accept a TCP carrier");
                     }
                     is_failing = true;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             }
         }
