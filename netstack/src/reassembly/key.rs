@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Client and server address, and in the last word family and ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Eq)]
 pub(super) struct Key([u64; 5]);
 
 const V6: u64 = 1 << 32;
@@ -60,6 +60,13 @@ const fn low_64(bits: u128) -> u64 {
 
 const fn high_64(bits: u128) -> u64 {
     (bits >> 64) as u64
+}
+
+impl PartialEq for Key {
+    /// Word by word in registers: a call of `memcmp`, which deriving gives, is a third of the whole way of a segment.
+    fn eq(&self, other: &Self) -> bool {
+        std::iter::zip(self.0, other.0).fold(0, |differ, (one, two)| differ | (one ^ two)) == 0
+    }
 }
 
 impl Hash for Key {
