@@ -13,11 +13,16 @@ use std::{
 use anyhow::Context;
 use certs::{Authority, IdentityName};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use gateway::config::{Config, ConfigError};
+use gateway::{
+    config::{Config, ConfigError},
+    tap::{Place, TapError},
+};
 use tracing_subscriber::EnvFilter;
 
 /// A wrong command line or configuration; as `adit` has it, and clap.
 const EXIT_USAGE: u8 = 2;
+/// This machine does not let the user do that; as `adit` has it.
+const EXIT_NO_PRIVILEGE: u8 = 6;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,6 +71,22 @@ enum Command {
         #[command(subcommand)]
         command: IdentityCommand,
     },
+    /// Copy what arrives at a target; started by a gateway, which it speaks to on descriptor 0.
+    #[command(hide = true)]
+    Tap(Tap),
+}
+
+#[derive(Args)]
+struct Tap {
+    /// The target's network namespace, as a file; the one that the tap is started in when neither is given.
+    #[arg(long, value_name = "FILE", conflicts_with = "pid")]
+    netns: Option<PathBuf>,
+    /// The target's network namespace, as that of a process.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// What to log, as tracing filters have it.
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    log: String,
 }
 
 #[derive(Args)]
@@ -140,11 +161,31 @@ fn main() -> ExitCode {
         Command::Check(file) => check(&file),
         Command::Identity { command: IdentityCommand::Issue(issue) } => issue_identity(&issue),
         Command::Identity { command: IdentityCommand::Revoke(revoke) } => revoke_identities(&revoke),
+        Command::Tap(tap) => run_tap(tap),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     // Nobody is left to tell when standard error is gone.
     let _ = writeln!(io::stderr(), "adit-gateway: {error:#}");
-    if error.is::<ConfigError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+    if error.is::<ConfigError>() {
+        ExitCode::from(EXIT_USAGE)
+    } else if error.downcast_ref::<TapError>().is_some_and(TapError::is_privilege) {
+        ExitCode::from(EXIT_NO_PRIVILEGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn run_tap(tap: Tap) -> anyhow::Result<()> {
+    // It gives up its capabilities, which each thread has of its own.
+    allocator::stop_thread();
+    let filter = EnvFilter::try_new(&tap.log).with_context(|| format!("'{}' is no log filter", tap.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    let place = match (tap.netns, tap.pid) {
+        (Some(path), _) => Place::Netns(path),
+        (None, Some(pid)) => Place::Pid(pid),
+        (None, None) => Place::Here,
+    };
+    Ok(gateway::tap::run(&place)?)
 }
 
 fn serve(run: &Run) -> anyhow::Result<()> {

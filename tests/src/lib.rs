@@ -7,6 +7,7 @@
 //! - [`emulator`]: a link with delay, rate, loss and blackouts.
 //! - [`direct`]: the same world joined by the kernel, to compare with and to check the suites.
 //! - [`sockets`]: sockets in a namespace, and checked bytes over them.
+//! - [`mod@tap`]: a tap without its gateway, and a target for it.
 //! - [`observe`]: what `ip` and `/proc` say, for comparisons before and after.
 //! - [`wait`]: conditions with a deadline, in place of sleeps.
 //! - [`fuzz`]: what the fuzz targets run.
@@ -21,4 +22,5 @@ pub mod observe;
 pub mod process;
 pub mod programs;
 pub mod sockets;
+pub mod tap;
 pub mod wait;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     decoder::{Decoder, TapNonsense},
-    records::{FlowNumber, FromFlow, Opened, Record, record_header},
+    records::{FlowNumber, FromFlow, HEADER_BYTES as RECORD_HEADER_BYTES, Opened, Record, record_header},
     requests::{Requests, RequestsError},
 };
 
@@ -140,10 +140,8 @@ pub struct TapStats {
     pub malformed: u64,
     /// Frames longer than a slot of the ring.
     pub too_long: u64,
-    /// IP fragments whose datagram was not completed.
+    /// Datagrams whose fragments did not all come, or were of no wanted port.
     pub fragments_dropped: u64,
-    /// Frames behind two VLAN tags, which are not copied.
-    pub double_tagged: u64,
     /// Payload bytes held back for a segment that is missing.
     pub held_bytes: u64,
     /// TCP connections that are followed.

@@ -13,7 +13,7 @@ use link::{
 use super::FromTap;
 
 /// A record's flow, kind and length.
-pub(super) const HEADER_BYTES: usize = 8 + FrameHeader::BYTES;
+pub const HEADER_BYTES: usize = 8 + FrameHeader::BYTES;
 /// A kind that no frame of a mirrored flow has: the flow begins.
 pub(super) const OPENED: u8 = 0x40;
 /// A kind that no frame has: a [`FromTap`] in JSON.

@@ -1,0 +1,328 @@
+//! [`Flows`]: frames in, records out. What a frame is, which flow it belongs to, and what that flow's copy gets from it.
+//!
+//! 1. A frame that cannot be read is counted. One that its slot cut off is a loss of the ring.
+//! 2. Fragments wait for the others ([`super::fragments`]).
+//! 3. Ports that no rule names, and flows outside a sample, go no further: the kernel's filter cannot decide everything, and frames that
+//!    were in the ring when the rules changed are judged by the rules of this moment.
+//! 4. TCP goes through [`netstack::reassembly`], UDP through [`super::udp_flows`].
+//!
+//! Before: [`super::ring`]; after: [`super::batch`].
+
+use std::{net::SocketAddr, ops::Range};
+
+use link::{
+    mirrored::{FrameKind, Gap},
+    rules::{LossReason, RuleProtocol},
+};
+use netstack::{
+    moment::Moment,
+    packet::{IpProtocol, Packet},
+    reassembly::{Event, Flags, FlowId, Limits, Reassembler, Segment, checksum_holds},
+};
+
+use super::{
+    batch::Batch,
+    clock,
+    fragments::Fragments,
+    left_out::{LeftOut, Sign},
+    ports::Ports,
+    protocol::{FlowNumber, Opened, PortStats, TapStats, TappedPort},
+    ring::Frame,
+    udp_flows::UdpFlows,
+};
+
+const UDP_HEADER_BYTES: usize = 8;
+
+/// What is followed.
+#[derive(Debug)]
+pub(super) struct Flows {
+    /// The rules.
+    pub(super) ports: Ports,
+    /// TCP.
+    pub(super) tcp: Reassembler,
+    udp: UdpFlows,
+    fragments: Fragments,
+    left_out: LeftOut,
+    stats: TapStats,
+    lost_datagrams: u64,
+}
+
+/// When a frame is handled, and when it came.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    now: Moment,
+    seen_unix_micros: u64,
+}
+
+impl Flows {
+    /// None yet. `seed` is unpredictable.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            ports: Ports::default(),
+            tcp: Reassembler::new(Limits::DEFAULT, seed),
+            udp: UdpFlows::default(),
+            fragments: Fragments::default(),
+            left_out: LeftOut::default(),
+            stats: TapStats::default(),
+            lost_datagrams: 0,
+        }
+    }
+
+    /// Takes over rules; ends the flows that they leave out.
+    pub(super) fn apply(&mut self, ports: &[TappedPort], batch: &mut Batch<'_>) {
+        self.ports.replace(ports);
+        let only_udp = self.ports.only_udp();
+        if only_udp.is_none() {
+            self.lost_datagrams = 0;
+        }
+        let Self { ports, tcp, udp, left_out, .. } = self;
+        let ports = &*ports;
+        let keep = |protocol| {
+            move |client: SocketAddr, server: SocketAddr| ports.takes(protocol, client, server) == Some(true)
+        };
+        tcp.retain(keep(RuleProtocol::Tcp), &mut |id, event| batch.event(FlowNumber::tcp(id.as_u32()), event));
+        udp.retain(keep(RuleProtocol::Udp), |number| batch.end(number, FrameKind::Gone));
+        left_out.retain(|port| ports.iter().any(|other| other == port));
+        if self.ports.is_empty() {
+            self.fragments.clear();
+        }
+    }
+
+    /// The ring lost `frames`, before the frame that comes next.
+    pub(super) fn lost(&mut self, frames: u64) {
+        self.stats.ring_drops += frames;
+        self.stats.losses += 1;
+        self.tcp.lost();
+        self.udp.lost();
+        if self.ports.only_udp().is_some() {
+            self.lost_datagrams += frames;
+        }
+    }
+
+    /// Handles a frame.
+    pub(super) fn frame<'a>(&mut self, frame: &Frame<'a>, now: Moment, batch: &mut Batch<'a>) {
+        self.stats.frames += 1;
+        let times = Times { now, seen_unix_micros: frame.nanos / 1_000 };
+        if is_cut_off(frame) {
+            self.stats.too_long += 1;
+            self.lost(0);
+            return;
+        }
+        let Ok(packet) = Packet::parse_captured(frame.bytes) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if packet.fragment().is_some() {
+            return self.fragment(&packet, times, batch);
+        }
+        // The target takes no packet with a wrong one.
+        if !frame.verified && !checksum_holds(&packet) {
+            self.stats.malformed += 1;
+            return;
+        }
+        match packet.protocol() {
+            IpProtocol::Tcp => {
+                let Some(segment) = self.segment(&packet, now) else { return };
+                let Self { ports, tcp, .. } = self;
+                tcp.segment(&segment, now, &mut |id, event| tcp_event(ports, batch, id, event, times));
+            }
+            IpProtocol::Udp => {
+                let Some(datagram) = self.datagram(&packet, now) else { return };
+                let number = self.udp_flow(&datagram, times, batch);
+                batch.datagram(number, datagram.payload);
+            }
+            IpProtocol::Icmpv4 | IpProtocol::Icmpv6 => {}
+        }
+    }
+
+    /// Does what is due; see [`Flows::poll_at`].
+    pub(super) fn timeout(&mut self, now: Moment, batch: &mut Batch<'_>) {
+        let Self { ports, tcp, udp, fragments, .. } = self;
+        let times = Times { now, seen_unix_micros: clock::unix_nanos() / 1_000 };
+        tcp.timeout(now, &mut |id, event| tcp_event(ports, batch, id, event, times));
+        udp.expire(now, |number| batch.end(number, FrameKind::Gone));
+        fragments.expire(now);
+    }
+
+    /// When [`Flows::timeout`] is due.
+    pub(super) fn poll_at(&self) -> Option<Moment> {
+        [self.tcp.poll_at(), self.udp.next_expiry(), self.fragments.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// An event of a TCP connection that no frame caused.
+    pub(super) fn tcp_event(ports: &Ports, batch: &mut Batch<'_>, id: FlowId, event: Event<'static>, now: Moment) {
+        tcp_event(ports, batch, id, event, Times { now, seen_unix_micros: clock::unix_nanos() / 1_000 });
+    }
+
+    /// What was counted; the caller knows where nobody listens.
+    pub(super) fn stats(&self) -> TapStats {
+        let lost_datagrams = |port| if self.ports.only_udp() == Some(port) { self.lost_datagrams } else { 0 };
+        let port_stats = |port: super::protocol::ListeningPort| PortStats {
+            port: port.port,
+            protocol: port.protocol,
+            nobody_listens: false,
+            left_out: self.left_out.of(port),
+            lost_datagrams: lost_datagrams(port),
+        };
+        TapStats {
+            fragments_dropped: self.fragments.dropped(),
+            held_bytes: self.tcp.held_bytes() as u64,
+            tcp_flows: self.tcp.flows() as u64,
+            udp_flows: self.udp.len() as u64,
+            udp_evicted: self.udp.evicted(),
+            ports: self.ports.iter().map(port_stats).collect(),
+            ..self.stats.clone()
+        }
+    }
+
+    fn fragment(&mut self, packet: &Packet<'_>, times: Times, batch: &mut Batch<'_>) {
+        let Some(fragment) = packet.fragment() else { return };
+        if fragment.offset == 0 && !self.wants_first(packet) {
+            return;
+        }
+        let Some(whole) = self.fragments.add(packet, fragment, times.now) else { return };
+        // It was finished before the packet was cut.
+        let Some(packet) = Packet::parse_captured(&whole).ok().filter(checksum_holds) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if packet.protocol() == IpProtocol::Tcp {
+            let Some(segment) = self.segment(&packet, times.now) else { return };
+            let Self { ports, tcp, .. } = self;
+            // It outlives the slots no more than this call, so what is passed on is copied.
+            tcp.segment(&segment, times.now, &mut |id, event| tcp_event(ports, batch, id, owned(event), times));
+        } else if packet.protocol() == IpProtocol::Udp {
+            let Some(datagram) = self.datagram(&packet, times.now) else { return };
+            let number = self.udp_flow(&datagram, times, batch);
+            let range = datagram.at_in(packet);
+            batch.own_datagram(number, whole, range);
+        }
+    }
+
+    /// Whether a first fragment is of a port with a rule.
+    fn wants_first(&self, packet: &Packet<'_>) -> bool {
+        let protocol = match packet.protocol() {
+            IpProtocol::Tcp => RuleProtocol::Tcp,
+            IpProtocol::Udp => RuleProtocol::Udp,
+            IpProtocol::Icmpv4 | IpProtocol::Icmpv6 => return false,
+        };
+        let Some(&[a, b, c, d]) = packet.payload().first_chunk() else { return false };
+        let client = SocketAddr::new(packet.source(), u16::from_be_bytes([a, b]));
+        let server = SocketAddr::new(packet.destination(), u16::from_be_bytes([c, d]));
+        self.ports.takes(protocol, client, server).is_some()
+    }
+
+    /// The packet's segment, if it is of a connection that is copied.
+    fn segment<'a>(&mut self, packet: &Packet<'a>, now: Moment) -> Option<Segment<'a>> {
+        let Ok(segment) = Segment::parse(packet) else {
+            self.stats.malformed += 1;
+            return None;
+        };
+        let taken = self.ports.takes(RuleProtocol::Tcp, segment.client, segment.server)?;
+        if !taken {
+            let sign = match segment.flags {
+                flags if flags.contains(Flags::SYN) => Sign::Begins,
+                flags if flags.contains(Flags::FIN) || flags.contains(Flags::RST) => Sign::Ends,
+                _ => Sign::GoesOn,
+            };
+            let flow = (RuleProtocol::Tcp, segment.client, segment.server);
+            self.left_out.count(flow, segment.payload.len(), sign, now);
+        }
+        taken.then_some(segment)
+    }
+
+    /// The packet's datagram, if it is of a flow that is copied.
+    fn datagram<'a>(&mut self, packet: &Packet<'a>, now: Moment) -> Option<Datagram<'a>> {
+        let Some(datagram) = Datagram::parse(packet) else {
+            self.stats.malformed += 1;
+            return None;
+        };
+        let taken = self.ports.takes(RuleProtocol::Udp, datagram.client, datagram.server)?;
+        if !taken {
+            let flow = (RuleProtocol::Udp, datagram.client, datagram.server);
+            self.left_out.count(flow, datagram.payload.len(), Sign::GoesOn, now);
+        }
+        taken.then_some(datagram)
+    }
+
+    /// The number of a datagram's flow, and what there is to say before the datagram.
+    fn udp_flow(&mut self, datagram: &Datagram<'_>, times: Times, batch: &mut Batch<'_>) -> FlowNumber {
+        let (client, server) = (datagram.client, datagram.server);
+        let seen = self.udp.datagram((client, server), times.now);
+        if let Some(number) = seen.evicted {
+            batch.end(number, FrameKind::Gone);
+        }
+        if seen.opened {
+            let opened = opened(&self.ports, RuleProtocol::Udp, (client, server), true, times);
+            batch.open(seen.number, &opened);
+        }
+        if seen.after_loss {
+            // How many of the lost frames were this flow's nobody knows.
+            batch.gap(seen.number, Gap { reason: LossReason::Ring, bytes: 0, datagrams: 0 });
+        }
+        seen.number
+    }
+}
+
+/// A slot has room for every IP packet; what is longer is a packet without a length (BIG TCP), of which the ring has a part.
+fn is_cut_off(frame: &Frame<'_>) -> bool {
+    let no_length = matches!(frame.bytes, [version, _, 0, 0, ..] if version >> 4 == 4);
+    frame.bytes.len() < frame.len || (no_length && frame.len > usize::from(u16::MAX))
+}
+
+fn tcp_event<'a>(ports: &Ports, batch: &mut Batch<'a>, id: FlowId, event: Event<'a>, times: Times) {
+    let number = FlowNumber::tcp(id.as_u32());
+    if let Event::Opened { client, server, from_start } = event {
+        batch.open(number, &opened(ports, RuleProtocol::Tcp, (client, server), from_start, times));
+    } else {
+        batch.event(number, event);
+    }
+}
+
+fn opened(
+    ports: &Ports,
+    protocol: RuleProtocol,
+    (client, server): (SocketAddr, SocketAddr),
+    from_start: bool,
+    times: Times,
+) -> Opened {
+    let sample_number = ports.sample_number(protocol, client, server);
+    Opened { protocol, from_start, client, server, sample_number, seen_unix_micros: times.seen_unix_micros }
+}
+
+fn owned(event: Event<'_>) -> Event<'static> {
+    match event {
+        Event::Bytes { bytes, starts_segment, pushed } => {
+            Event::Bytes { bytes: bytes.into_owned().into(), starts_segment, pushed }
+        }
+        Event::Opened { client, server, from_start } => Event::Opened { client, server, from_start },
+        Event::Gap { bytes, reason } => Event::Gap { bytes, reason },
+        Event::Finished => Event::Finished,
+        Event::Reset => Event::Reset,
+        Event::Gone => Event::Gone,
+    }
+}
+
+/// A UDP datagram; who sends it may leave its port out.
+struct Datagram<'a> {
+    client: SocketAddr,
+    server: SocketAddr,
+    payload: &'a [u8],
+}
+
+impl<'a> Datagram<'a> {
+    fn parse(packet: &Packet<'a>) -> Option<Self> {
+        let udp = packet.payload();
+        let &[a, b, c, d, e, f, _, _] = udp.first_chunk()?;
+        let payload = udp.get(UDP_HEADER_BYTES..usize::from(u16::from_be_bytes([e, f])))?;
+        let client = SocketAddr::new(packet.source(), u16::from_be_bytes([a, b]));
+        let server = SocketAddr::new(packet.destination(), u16::from_be_bytes([c, d]));
+        Some(Self { client, server, payload })
+    }
+
+    /// Where its payload is in the packet that it was parsed from.
+    fn at_in(&self, packet: Packet<'_>) -> Range<usize> {
+        let at = packet.bytes().len() - packet.payload().len() + UDP_HEADER_BYTES;
+        at..at + self.payload.len()
+    }
+}

@@ -1,0 +1,154 @@
+//! [`Slots`]: one `TPACKET_V2` ring, mapped; the frames in it, and what is known of frames that found no room.
+//!
+//! A slot belongs to the kernel until its status says otherwise, then to us until we write the status back. So a [`Frame`] borrows the ring,
+//! and giving slots back needs it mutably.
+//!
+//! The kernel marks a frame that is stored while drops are counted that nobody read, which is more frames than those behind a loss. But it
+//! drops frames only while the slot that comes next is ours, and a batch of slots is given back last one first: so frames can only be missing
+//! in front of the first frame of a batch.
+
+#![expect(unsafe_code, reason = "memory that is shared with the kernel")]
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    ptr::{self, NonNull},
+    slice,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::{Layout, packet_socket::PacketSocket};
+
+/// A frame in its slot.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::tap) struct Frame<'a> {
+    /// From its IP header on, as much of it as the slot has.
+    pub(in crate::tap) bytes: &'a [u8],
+    /// How long it was.
+    pub(in crate::tap) len: usize,
+    /// When it was stored, nanoseconds since 1970-01-01 UTC.
+    pub(in crate::tap) nanos: u64,
+    /// The kernel may have dropped frames between the one before, in this ring, and this.
+    pub(in crate::tap) after_loss: bool,
+    /// Its checksum is known to be right, or is not finished, since it never was on a wire.
+    pub(in crate::tap) verified: bool,
+}
+
+/// A ring.
+#[derive(Debug)]
+pub(in crate::tap) struct Slots {
+    socket: PacketSocket,
+    map: Map,
+    layout: Layout,
+    /// The slot of the oldest frame that was not given back.
+    next: usize,
+    /// Slots that were the first of a batch when they were given back.
+    batch_starts: Vec<bool>,
+}
+
+impl Slots {
+    /// A ring with a filter, that gets nothing until [`Slots::start`].
+    pub(super) fn open(layout: Layout, program: &[libc::sock_filter]) -> io::Result<Self> {
+        let socket = PacketSocket::open()?;
+        socket.attach(program)?;
+        socket.make_ring(layout)?;
+        let map = Map::new(&socket, layout.bytes())?;
+        Ok(Self { socket, map, layout, next: 0, batch_starts: vec![false; layout.slots()] })
+    }
+
+    pub(super) fn start(&self) -> io::Result<()> {
+        self.socket.start()
+    }
+
+    pub(super) fn attach(&self, program: &[libc::sock_filter]) -> io::Result<()> {
+        self.socket.attach(program)
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) fn drops(&self) -> u64 {
+        self.socket.drops()
+    }
+
+    pub(super) const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The frame behind the `ahead` oldest, if the kernel has stored it.
+    pub(super) fn frame(&self, ahead: usize) -> Option<Frame<'_>> {
+        if ahead >= self.layout.slots() {
+            return None;
+        }
+        let index = (self.next + ahead) % self.layout.slots();
+        let status = self.status(index).load(Ordering::Acquire);
+        if status & libc::TP_STATUS_USER == 0 {
+            return None;
+        }
+        let slot = self.slot(index);
+        // SAFETY: the slot is ours by its status, begins with this header, and is aligned to 16 bytes.
+        let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
+        let begins = usize::from(header.tp_net).min(self.layout.slot_bytes);
+        let captured = (header.tp_snaplen as usize).min(self.layout.slot_bytes - begins);
+        // SAFETY: the range is inside the slot, which the kernel does not touch before `release`, which needs `self` mutably.
+        let bytes = unsafe { slice::from_raw_parts(slot.as_ptr().add(begins), captured) };
+        Some(Frame {
+            bytes,
+            len: header.tp_len as usize,
+            nanos: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
+            after_loss: status & libc::TP_STATUS_LOSING != 0 && self.batch_starts[index],
+            verified: status & (libc::TP_STATUS_CSUM_VALID | libc::TP_STATUS_CSUMNOTREADY) != 0,
+        })
+    }
+
+    /// Gives back the slots of the `frames` oldest.
+    pub(super) fn release(&mut self, frames: usize) {
+        let slots = self.layout.slots();
+        for ahead in (0..frames).rev() {
+            let index = (self.next + ahead) % slots;
+            self.batch_starts[index] = ahead == 0;
+            self.status(index).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        }
+        self.next = (self.next + frames) % slots;
+    }
+
+    fn status(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: a slot begins with its status, 32 bits that are aligned; kernel and we access it atomically while the ring lives.
+        unsafe { AtomicU32::from_ptr(self.slot(index).cast::<u32>().as_ptr()) }
+    }
+
+    fn slot(&self, index: usize) -> NonNull<u8> {
+        let per_block = self.layout.slots_per_block();
+        let at = index / per_block * self.layout.block_bytes + index % per_block * self.layout.slot_bytes;
+        // SAFETY: `index` is below the number of slots, all of which are inside the mapping.
+        unsafe { self.map.base.add(at) }
+    }
+}
+
+/// The ring's memory.
+#[derive(Debug)]
+struct Map {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Map {
+    fn new(socket: &PacketSocket, bytes: usize) -> io::Result<Self> {
+        let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, socket.as_fd().as_raw_fd());
+        // SAFETY: a new mapping, of the ring that the socket has, at an address that the kernel chooses.
+        let base = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, fd, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { base, bytes })
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: exactly what was mapped; frames borrow the ring, so there are none.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}

@@ -1,0 +1,179 @@
+//! What is copied: TCP and UDP, both families, over a cable and over loopback, and only what the rules name.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    thread,
+};
+
+use cli::demo::pattern;
+use link::{
+    mirrored::FrameKind,
+    rules::{RuleProtocol, Sample},
+};
+use tests::{
+    sockets::{accept, dial, listen, receive_pattern, reset, send_pattern, udp},
+    tap::{Tap, Target, ip, port},
+};
+
+const PORT: u16 = 8_080;
+const OTHER_PORT: u16 = 8_081;
+const TCP: RuleProtocol = RuleProtocol::Tcp;
+const UDP: RuleProtocol = RuleProtocol::Udp;
+
+/// A connection from `client`'s side and its end at a listener in the target.
+fn pair(target: &Target, address: &str, port: u16, over_loopback: bool) -> (TcpStream, TcpStream) {
+    let listener = listen(&target.target, ip(address), port);
+    let from = if over_loopback { &target.target } else { &target.client };
+    let near = dial(from, ip(address), port).expect("a connection");
+    (near, accept(&listener))
+}
+
+/// Sends the pattern through a pair and ends it; the client's address.
+fn transfer((mut near, mut far): (TcpStream, TcpStream), bytes: u64) -> SocketAddr {
+    let client = near.local_addr().expect("an address");
+    let reader = thread::spawn(move || receive_pattern(&mut far).expect("read to its end"));
+    send_pattern(&mut near, bytes).expect("sent");
+    drop(near);
+    let received = reader.join().expect("no panic");
+    assert_eq!((received.bytes(), received.first_difference()), (bytes, None), "the target itself");
+    client
+}
+
+#[test]
+fn a_connection_is_copied_byte_for_byte_over_the_cable_and_over_loopback_in_both_families() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, TCP)]);
+    let ways = [(Target::ADDRESSES[0], false), (Target::ADDRESSES[1], false), ("127.0.0.1", true), ("::1", true)];
+    for (way, (address, over_loopback)) in ways.into_iter().enumerate() {
+        let bytes = 40 << 20;
+        let client = transfer(pair(&target, address, PORT, over_loopback), bytes);
+        let copied = tap.ended(client);
+        assert_eq!((copied.bytes, copied.gaps, copied.is_pattern), (bytes, 0, true), "{address}: {copied:?}");
+        assert_eq!((copied.end, copied.from_start), (FrameKind::Finished, true), "{address}");
+        assert!(copied.largest > 30_000, "GSO frames are copied whole: {copied:?}");
+        assert_eq!(tap.copies().flows.len(), way + 1, "each connection once, and the answers not at all");
+        let opened = tap.copies().of(client).expect("copied").opened;
+        assert_eq!((opened.protocol, opened.server), (TCP, SocketAddr::new(ip(address), PORT)));
+    }
+    assert_eq!(tap.stats().malformed, 0);
+}
+
+#[test]
+fn small_segments_keep_their_bounds_and_a_reset_is_a_reset() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, TCP)]);
+    let (mut near, mut far) = pair(&target, Target::ADDRESSES[0], PORT, false);
+    let client = near.local_addr().expect("an address");
+    for message in [&b"one"[..], b"twotwo", b"three"] {
+        near.write_all(message).expect("sent");
+        let mut received = vec![0; message.len()];
+        far.read_exact(&mut received).expect("received");
+    }
+    tap.wait("all three", |copies| copies.of(client).filter(|flow| flow.content == b"onetwotwothree").map(|_| ()));
+    reset(near);
+    assert_eq!(tap.ended(client).end, FrameKind::Reset);
+}
+
+#[test]
+fn other_ports_never_reach_the_tap_and_cost_nothing() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, TCP), port(PORT, UDP)]);
+    let before = tap.stats();
+    for address in Target::ADDRESSES {
+        transfer(pair(&target, address, OTHER_PORT, false), 8 << 20);
+        let receiver = listen_udp(&target, address, OTHER_PORT);
+        let sender = udp(&target.client, ip(address), OTHER_PORT);
+        sender.send(&pattern::slice(0, 1_000)).expect("sent");
+        assert_eq!(receiver.recv(&mut [0; 2_000]).expect("received"), 1_000);
+    }
+    let after = tap.stats();
+    assert_eq!((after.frames, after.ring_drops), (before.frames, 0), "{after:?}");
+    assert!(tap.copies().flows.is_empty());
+}
+
+#[test]
+fn rules_are_switched_under_way_and_nothing_comes_of_a_port_that_is_off() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    let (mut near, mut far) = pair(&target, Target::ADDRESSES[0], PORT, false);
+    let client = near.local_addr().expect("an address");
+    let mut exchange = |message: &[u8]| {
+        near.write_all(message).expect("sent");
+        far.read_exact(&mut vec![0; message.len()]).expect("received");
+    };
+    exchange(b"before");
+    for round in 1..=100 {
+        tap.apply(&[port(PORT, TCP)]);
+        exchange(b"on");
+        tap.wait("a copy from the middle", |copies| {
+            let flow = copies.flows.get(round - 1).filter(|flow| flow.content == b"on")?;
+            assert!(!flow.opened.from_start);
+            Some(())
+        });
+        tap.apply(&[]);
+        assert_eq!(tap.ended(client).end, FrameKind::Gone);
+        exchange(b"off");
+    }
+    tap.apply(&[port(OTHER_PORT, TCP)]);
+    exchange(b"other");
+    assert_eq!(tap.copies().flows.len(), 100);
+}
+
+fn listen_udp(target: &Target, address: &str, port: u16) -> UdpSocket {
+    let socket = target.target.run(|| UdpSocket::bind((ip(address), port))).expect("the target's own address");
+    socket.set_read_timeout(Some(tests::sockets::PATIENCE)).expect("set");
+    socket
+}
+
+#[test]
+fn datagrams_of_every_size_are_copied_also_those_that_come_in_fragments() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, UDP)]);
+    let sizes = [0, 1, 200, 1_400, 1_472, 1_473, 3_000, 9_000, 65_000];
+    for address in Target::ADDRESSES {
+        let receiver = listen_udp(&target, address, PORT);
+        let sender = udp(&target.client, ip(address), PORT);
+        let client = sender.local_addr().expect("an address");
+        for size in sizes {
+            sender.send(&pattern::slice(0, size)).expect("sent");
+            assert_eq!(receiver.recv(&mut vec![0; 70_000]).expect("received"), size, "{address}");
+        }
+        tap.wait("every datagram", |copies| {
+            let flow = copies.of(client).filter(|flow| flow.datagrams.len() == sizes.len())?;
+            assert_eq!(flow.datagrams, sizes.map(|size| (size, true)), "{address}");
+            assert!(flow.gaps.is_empty() && flow.opened.protocol == UDP);
+            Some(())
+        });
+    }
+    assert_eq!(tap.copies().flows.len(), 2);
+}
+
+#[test]
+fn a_sample_takes_whole_connections_and_counts_the_others() {
+    const CONNECTIONS: u64 = 200;
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    let mut rule = port(PORT, TCP);
+    rule.sample = Sample::millionths(300_000);
+    tap.apply(&[rule]);
+    let bytes = 10_000;
+    for _ in 0..CONNECTIONS {
+        transfer(pair(&target, Target::ADDRESSES[0], PORT, false), bytes);
+    }
+    let stats = tap.stats();
+    let left_out = stats.ports[0].left_out;
+    let copies = tap.copies();
+    let copied = copies.flows.len() as u64;
+    assert!((20..110).contains(&copied), "{copied} of {CONNECTIONS}");
+    assert_eq!(left_out.flows + copied, CONNECTIONS, "{left_out:?}");
+    assert_eq!(left_out.bytes, (CONNECTIONS - copied) * bytes, "{left_out:?}");
+    for flow in &copies.flows {
+        assert!(rule.sample.takes(flow.opened.sample_number));
+        assert_eq!((flow.bytes, flow.is_pattern(), flow.gaps.len()), (bytes, true, 0));
+    }
+}
