@@ -210,6 +210,10 @@ async fn receive(session: Arc<Session>, number: u32, flow: Arc<UdpFlow>) {
 
 async fn bring_back(session: &Arc<Session>, number: u32, flow: &UdpFlow) {
     for _ in 0..AT_ONCE {
+        // The permission may have gone while the link was busy; who waits for its end is not asked in here.
+        if !session.still_permits(Destination::Udp(flow.to)) {
+            return;
+        }
         let received: io::Result<_> = scratch::with(|scratch| {
             let len = flow.socket.receive(scratch)?;
             let mut message = Vec::with_capacity(len + 8);
