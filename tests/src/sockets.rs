@@ -9,6 +9,7 @@ use std::{
 use cli::demo::{
     namespace::Namespace,
     pattern::{self, Checker},
+    plan,
 };
 use socket2::SockRef;
 
@@ -25,6 +26,18 @@ pub fn dial_within(namespace: &Namespace, address: IpAddr, port: u16, patience: 
     let stream = namespace.run(|| TcpStream::connect_timeout(&SocketAddr::new(address, port), patience))?;
     patient(&stream)?;
     Ok(stream)
+}
+
+/// A connection to the cluster's echo.
+#[track_caller]
+pub fn echo_stream(host: &Namespace) -> TcpStream {
+    dial(host, plan::ECHO.v4.into(), plan::ECHO_PORT).expect("a connection")
+}
+
+/// Whether what is sent comes back.
+pub fn echoes(stream: &mut TcpStream) -> bool {
+    let mut answer = [0; 5];
+    stream.write_all(b"hello").is_ok() && stream.read_exact(&mut answer).is_ok() && answer == *b"hello"
 }
 
 /// Why a connection failed, and how soon.

@@ -1,5 +1,7 @@
 //! Peers that keep silent, and peers that come after the end.
 
+use tokio::net::TcpStream;
+
 use super::*;
 use crate::{
     carrier::CarrierChoice,
