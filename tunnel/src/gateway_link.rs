@@ -3,13 +3,15 @@
 //! 1. [`GatewayLink::connect`] makes the first link, so that a wrong address or identity is told at once.
 //! 2. [`GatewayLink::keep`] waits for its end, or until the gateway says that it drains, and makes the next, with a backoff, until the
 //!    session ends.
-//! 3. [`LinkWatch`] is what the data plane holds: the link of the moment, or a short wait for one.
+//! 3. [`control_stream`] hears the gateway and tells it the rules of the mirror while a link lives.
+//! 4. [`LinkWatch`] is what the data plane holds: the link of the moment, or a short wait for one.
 //!
 //! Flows belong to a link: when it ends they are reset, and new ones go on the next. A link that drains lives on beside the next one until
 //! the gateway ends it. Before: [`crate::session`]; after: [`attempt`],
 //! which makes one link, and [`link::dial`].
 
 mod attempt;
+mod control_stream;
 mod explain;
 mod flapping;
 mod watch;
@@ -84,7 +86,8 @@ impl GatewayLink {
         let tls = Arc::new(certs::client_config(identity, &[version::ALPN])?);
         let ends = identity.not_after().duration_since(UNIX_EPOCH).ok();
         status.update(|summary| summary.link.identity_ends_unix = ends.map(|ends| ends.as_secs()));
-        Ok(Self { attempt: Attempt { gateway, tls, mark, choice, tasks }, status, current: shared::Sender::new(None) })
+        let attempt = Attempt { gateway, tls, mark, choice, tasks, status: Arc::clone(&status) };
+        Ok(Self { attempt, status, current: shared::Sender::new(None) })
     }
 
     /// What flows watch.

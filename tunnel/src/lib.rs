@@ -2,6 +2,7 @@
 //!
 //! - [`session_options`]: what a session is started with, what it tells, why it fails.
 //! - [`session`]: composes everything.
+//! - [`mirror`]: what a target receives, to listeners of this machine.
 //! - [`outbound`]: packets to flows, flows to the link, and back.
 //! - [`gateway_link`]: the link of the moment, made again when it ends.
 //! - [`device`]: the TUN device.
@@ -14,6 +15,7 @@ pub mod device;
 pub mod dns;
 pub mod gateway_link;
 pub mod host_network;
+pub mod mirror;
 pub mod outbound;
 pub mod session;
 pub mod session_options;

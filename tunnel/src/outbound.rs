@@ -39,7 +39,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{link_dns::LinkDns, names::Names};
 use self::{tcp::TcpEntry, timers::Timers, udp::DatagramFlows};
-use crate::{control::status::SessionStatus, device::Device, gateway_link::LinkWatch};
+use crate::{control::status::SessionStatus, device::Device, gateway_link::LinkWatch, mirror::Mirror};
 
 /// Packets handled before other tasks get their turn: few enough that what they carry is in the cache when QUIC encrypts it.
 const PACKETS_A_TURN: usize = 8;
@@ -61,6 +61,7 @@ pub struct Outbound {
     scratch: RefCell<Box<[u8]>>,
     timers: Timers,
     datagrams: RefCell<DatagramFlows>,
+    mirror: Rc<Mirror>,
     echoes: RefCell<icmp::Echoes>,
     fragments: RefCell<Reassembler>,
     drops: RefCell<DropCounters>,
@@ -79,6 +80,7 @@ impl Outbound {
         device: Device,
         links: LinkWatch,
         names: Names,
+        mirror: Rc<Mirror>,
         tasks: TaskTracker,
         status: Arc<SessionStatus>,
     ) -> Rc<Self> {
@@ -91,6 +93,7 @@ impl Outbound {
             scratch: RefCell::new(vec![0; virtio::SCRATCH_BYTES].into()),
             timers: Timers::default(),
             datagrams: RefCell::default(),
+            mirror,
             echoes: RefCell::default(),
             fragments: RefCell::new(Reassembler::new()),
             drops: RefCell::new(DropCounters::new()),

@@ -22,6 +22,7 @@ use crate::{
     device::Device,
     gateway_link::{GatewayLink, LinkWatch, Welcomed},
     host_network::{Joined, Network, Slot},
+    mirror::Mirror,
     outbound::Outbound,
     session_options::{Progress, SessionError, SessionOptions},
 };
@@ -107,7 +108,8 @@ impl Session<'_> {
         if !plan.nameservers.is_empty() && !plan.names.domain.is_empty() {
             progress(Progress::Named { domain: plan.names.domain.clone() });
         }
-        let outbound = Outbound::new(device, links.clone(), names, self.tasks.clone(), Arc::clone(self.status));
+        let mirror = Mirror::new(Arc::clone(self.status), self.tasks.clone());
+        let outbound = Outbound::new(device, links.clone(), names, mirror, self.tasks.clone(), Arc::clone(self.status));
         progress(Progress::Flowing);
         let carried = tokio::select! {
             carried = outbound.run(self.stop) => carried,

@@ -27,8 +27,8 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// UDP payloads waiting to be sent or read, each way; beyond it the oldest goes, as in a socket buffer.
 const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
-/// Streams for datagrams that are too large for the path: above it they wait.
-const MAX_UNI_STREAMS: u32 = 1_024;
+/// Streams for datagrams that are too large for the path: above it they wait. A session allows more while it mirrors.
+pub const MAX_UNI_STREAMS: u32 = 1_024;
 /// Streams a session may have open before the gateway knows who it is. Raised once it does.
 const MAX_BIDI_STREAMS_AT_START: u32 = 64;
 /// No packet for this long ends a connection: longer than a blackout of 10 s and the probes' back-off behind it.

@@ -4,14 +4,14 @@
 //! 2. [`Server::serve`] accepts; a peer of another user is dropped unread.
 //! 3. `answer` reads one [`Request`] and writes its [`Reply`]s.
 //!
-//! Before: `cli::ipc` in another process; after: [`super::status`].
+//! Before: `cli::ipc` in another process; after: [`super::status`], [`crate::mirror`].
 
 use std::{io, sync::Arc, time::Duration};
 
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{interval, timeout},
@@ -24,12 +24,19 @@ use super::{
     state_dir::{StateDir, restrict},
     status::{SessionStatus, State},
 };
+use crate::mirror::commands;
 
 /// Commands served at once; a further one waits in the listener's backlog until one of these ends.
 const MAX_COMMANDS: usize = 32;
 
 /// A command that neither writes its request nor reads its reply for this long is cut off, so it cannot hold one of the places.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Events that are told in one line.
+const EVENTS_A_LINE: usize = 256;
+
+/// A line is sent at least so often, even without an event.
+const PRINT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The listening socket of a session.
 #[derive(Debug)]
@@ -119,17 +126,55 @@ impl Command {
                 stop.cancelled().await;
                 Ok(())
             }
-            // The session's half of the mirror comes with `tunnel::mirror`.
-            Request::MirrorAdd { .. }
-            | Request::MirrorSwitch { .. }
-            | Request::MirrorRemove { .. }
-            | Request::Print { .. }
-            | Request::Unknown => {
+            Request::MirrorAdd { rules } => {
+                let cluster = self.status.snapshot().summary.network.routes;
+                let rules = commands::add(&self.status.mirror, rules, &cluster).await;
+                send(&mut writer, &Reply::Mirror { rules }).await
+            }
+            Request::MirrorSwitch { on, which } => {
+                let rules = commands::switch(&self.status.mirror, on, &which).await;
+                send(&mut writer, &Reply::Mirror { rules }).await
+            }
+            Request::MirrorRemove { which } => {
+                let rules = commands::remove(&self.status.mirror, &which).await;
+                send(&mut writer, &Reply::Mirror { rules }).await
+            }
+            Request::Print { rules } => self.print(&rules, reader, &mut writer).await,
+            Request::Unknown => {
                 let reason =
                     format!("the session is adit {} and does not know this request", env!("CARGO_PKG_VERSION"));
                 send(&mut writer, &Reply::Refused { reason }).await
             }
         }
+    }
+
+    /// Tells what arrives until the command goes away, or the rules do.
+    async fn print(
+        &self,
+        rules: &[u32],
+        mut reader: impl AsyncRead + Unpin,
+        writer: &mut (impl AsyncWriteExt + Unpin),
+    ) -> io::Result<()> {
+        let Some(mut watcher) = commands::watch(&self.status.mirror, rules) else {
+            let reason = "none of these rules is there any more: adit mirror list".to_owned();
+            return send(writer, &Reply::Refused { reason }).await;
+        };
+        let printed = loop {
+            let (events, lost) = tokio::select! {
+                printed = timeout(PRINT_INTERVAL, watcher.next(EVENTS_A_LINE)) => match printed {
+                    Ok(Some(printed)) => printed,
+                    Ok(None) => break Ok(()),
+                    Err(_) => (Vec::new(), 0),
+                },
+                // A command says nothing more: what can be read is its end.
+                _ = reader.read_u8() => break Ok(()),
+            };
+            if let Err(error) = send(writer, &Reply::Printed { events, lost }).await {
+                break Err(error);
+            }
+        };
+        commands::unwatch(&self.status.mirror, rules, watcher).await;
+        printed
     }
 
     fn reply(&self) -> Reply {

@@ -17,6 +17,7 @@ use super::{
     counters::{Counter, DnsCounters, DnsNumbers, FlowCounters, Flows, Traffic, TrafficCounters},
     mirror_status::RuleStatus,
 };
+use crate::mirror::rules::HostRules;
 
 /// The shared handle: the session writes it, the control server reads it.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub struct SessionStatus {
     pub traffic: TrafficCounters,
     /// DNS queries.
     pub dns: DnsCounters,
+    /// The rules of the mirror, and what they count.
+    pub mirror: HostRules,
     /// Log lines that could not be written, for example because the disk is full.
     pub log_failures: Counter,
     summary: Mutex<Summary>,
@@ -57,7 +60,7 @@ impl SessionStatus {
             traffic: self.traffic.snapshot(),
             dns_queries: self.dns.snapshot(),
             log_failures: self.log_failures.value(),
-            mirror: Vec::new(),
+            mirror: self.mirror.statuses(),
         }
     }
 

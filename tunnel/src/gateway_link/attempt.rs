@@ -18,8 +18,11 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{WORDS_CHARS, explain::Explain, watch::Welcomed};
-use crate::session_options::{GatewayAddress, SessionError};
+use super::{WORDS_CHARS, control_stream::ControlStream, explain::Explain, watch::Welcomed};
+use crate::{
+    control::status::SessionStatus,
+    session_options::{GatewayAddress, SessionError},
+};
 
 /// The gateway answers a hello with what it holds in memory.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +34,8 @@ pub(super) struct Attempt {
     pub(super) mark: Option<u32>,
     pub(super) choice: CarrierChoice,
     pub(super) tasks: TaskTracker,
+    /// Holds the rules of the mirror, which every link is told.
+    pub(super) status: Arc<SessionStatus>,
 }
 
 impl Attempt {
@@ -68,9 +73,11 @@ impl Attempt {
                 for words in [&mut welcome.identity, &mut welcome.program] {
                     *words = printable(words, WORDS_CHARS);
                 }
-                version::negotiate(VERSION, welcome.version)?;
+                let both = version::negotiate(VERSION, welcome.version)?;
                 let draining = CancellationToken::new();
-                self.tasks.spawn(hold_control(connection.clone(), send, recv, draining.clone()));
+                let (connection, status) = (connection.clone(), Arc::clone(&self.status));
+                let control = ControlStream { connection, status, draining: draining.clone(), version: both };
+                self.tasks.spawn(control.hold(send, recv));
                 Ok(Welcomed { link: link.welcomed(), welcome: Arc::new(welcome), gateway, draining })
             }
             Ok(Err(error)) => Err(match connection.close_reason() {
@@ -122,31 +129,6 @@ async fn say_hello(connection: &Connection) -> Result<(Welcome, SendStream, Recv
     loop {
         if let ToSession::Welcome(welcome) = read_message(&mut recv).await? {
             return Ok((welcome, send, recv));
-        }
-    }
-}
-
-/// Reads the control stream while the link lives; its end, or nonsense on it, ends the link.
-async fn hold_control(connection: Connection, send: SendStream, mut recv: RecvStream, draining: CancellationToken) {
-    let _kept_open = send;
-    loop {
-        match read_message::<ToSession>(&mut recv).await {
-            Ok(ToSession::Draining { reason }) => {
-                let reason = printable(&reason, WORDS_CHARS);
-                tracing::info!(reason, "the gateway drains: open flows go on, new ones wait for the next link");
-                draining.cancel();
-            }
-            Ok(
-                ToSession::Welcome(_)
-                | ToSession::Pong { .. }
-                | ToSession::RulesApplied { .. }
-                | ToSession::Mirror(_)
-                | ToSession::Unknown,
-            ) => {}
-            Err(error) => {
-                connection.close(CloseCode::Protocol.wire(), error.to_string().as_bytes());
-                return;
-            }
         }
     }
 }

@@ -1,0 +1,78 @@
+//! The control stream of a link, while it lives: what the gateway says is taken, and it is told the rules of the mirror, all of them at
+//! once, at the start and after every change. Before: [`super::GatewayLink`]; after: [`crate::mirror::rules`], `gateway::control`.
+
+use std::{future::pending, sync::Arc};
+
+use link::{
+    control::{ControlError, ToGateway, ToSession, read_message, write_message},
+    error_code::CloseCode,
+    printable::printable,
+    transport::MAX_UNI_STREAMS,
+    version::Version,
+};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+
+use super::WORDS_CHARS;
+use crate::{
+    control::status::SessionStatus,
+    mirror::{self, rules::LinkNumber},
+};
+
+/// The protocol's version that added mirroring.
+const MIRRORING: Version = Version { major: 1, minor: 1 };
+
+/// Holds the stream until the link ends; its end, or nonsense on it, ends the link.
+pub(super) async fn hold(
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    status: Arc<SessionStatus>,
+    gateway: Version,
+) {
+    let knows = gateway >= MIRRORING;
+    let too_old = (!knows).then(|| {
+        format!("the gateway speaks protocol {gateway}, and mirroring came with {MIRRORING}: upgrade the gateway")
+    });
+    let link = status.mirror.link_up(too_old);
+    let error = tokio::select! {
+        error = hear(recv, &status, link) => error,
+        error = tell(&connection, send, &status, knows) => error,
+    };
+    status.mirror.link_down(link);
+    connection.close(CloseCode::Protocol.wire(), error.to_string().as_bytes());
+}
+
+async fn hear(mut recv: RecvStream, status: &SessionStatus, link: LinkNumber) -> ControlError {
+    loop {
+        match read_message::<ToSession>(&mut recv).await {
+            Ok(ToSession::Draining { reason }) => {
+                let reason = printable(&reason, WORDS_CHARS);
+                tracing::info!(reason, "the gateway drains: the link ends when it does");
+            }
+            Ok(ToSession::RulesApplied { generation, outcomes }) => status.mirror.applied(link, generation, &outcomes),
+            Ok(ToSession::Mirror(report)) => status.mirror.reported(link, report),
+            Ok(ToSession::Welcome(_) | ToSession::Pong { .. } | ToSession::Unknown) => {}
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn tell(connection: &Connection, mut send: SendStream, status: &SessionStatus, knows: bool) -> ControlError {
+    let mut changes = status.mirror.changes();
+    loop {
+        // A session that has never had a rule says nothing of them.
+        let has_changed = *changes.borrow_and_update() > 0;
+        if knows && has_changed {
+            let rules = status.mirror.snapshot();
+            let streams = if rules.rules.is_empty() { MAX_UNI_STREAMS } else { mirror::MAX_FLOWS };
+            connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams));
+            if let Err(error) = write_message(&mut send, &ToGateway::Rules(rules)).await {
+                return error;
+            }
+        }
+        if changes.changed().await.is_err() {
+            // The rules live as long as the session.
+            pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! A mirrored TCP connection, in one task: its stream, what it is, and the copy that a listener gets of it.
+//!
+//! 1. [`Connection::poll`] reads what is there, at most [`CHUNKS`] chunks, and takes the frames apart;
+//! 2. [`Connection::bytes`] lets the follower say what they belong to;
+//! 3. [`Connection::apply`] gives each step to the copy, or counts why not: a copy begins with the connection or with a request, and
+//!    when it has ended (no listener, a lag, a gap) what is left of the message is dropped, and the next request begins another;
+//! 4. [`Connection::end`] carries over how the client ended.
+//!
+//! Before: [`super::arrival`]; after: [`super::copy`].
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use link::{
+    error_code::{FLOW_RESET, STREAM_MALFORMED},
+    mirrored::{Gap, MirrorHeader},
+};
+use quinn::RecvStream;
+
+use super::{
+    Mirror,
+    budget::Share,
+    copy::{self, Copy},
+    frames::{End, Frames, Piece},
+    http1::{
+        head::RequestKind,
+        request::{Place, RequestFollower, Step},
+    },
+    live_rule::{LiveRule, Why},
+    print::Transcript,
+    proxy_header, sniff,
+};
+use crate::control::{
+    mirror_message::{Existing, Listener, PrintedEvent},
+    mirror_status::NoticeKind,
+};
+
+/// Chunks taken from a stream at once: a chunk is one packet's payload, so 64 make some 90 KiB.
+const CHUNKS: usize = 64;
+/// Rounds before other flows get their turn.
+const ROUNDS_A_TURN: usize = 16;
+/// A pause after which a message may begin: longer than what lies between two segments of one message.
+const QUIET: Duration = Duration::from_millis(2);
+/// Requests on trial are held up to this; a larger one is not joined.
+const MAX_TRIAL_BYTES: usize = 4 << 20;
+/// Segments in which something known is looked for, while none is a request.
+const SNIFFS: u8 = 4;
+
+/// Carries a connection until its end.
+pub(super) async fn carry(
+    mirror: &Rc<Mirror>,
+    rule: &Arc<LiveRule>,
+    flow: MirrorHeader,
+    recv: RecvStream,
+    first: Bytes,
+) {
+    let off = rule.off();
+    let mut connection = Connection::new(mirror, rule, flow, recv);
+    let mut first = Some(first);
+    let ended = {
+        let mut off = pin!(off.cancelled());
+        poll_fn(|cx| {
+            if off.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Outcome::Off);
+            }
+            connection.poll(cx, first.take())
+        })
+        .await
+    };
+    connection.end(ended).await;
+}
+
+/// How a mirrored connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// As the client's did.
+    Said(End),
+    /// The link is gone, or the gateway gave the stream up.
+    Lost,
+    /// What the gateway sent is no mirrored connection.
+    Malformed,
+    /// The rule was switched off.
+    Off,
+}
+
+struct Connection {
+    mirror: Rc<Mirror>,
+    rule: Arc<LiveRule>,
+    flow: MirrorHeader,
+    recv: RecvStream,
+    frames: Frames,
+    follower: RequestFollower,
+    steps: Vec<Step>,
+    copy: Option<Copy>,
+    /// What comes belongs to a message, or a connection, of which something was not passed on, and why.
+    dropping: Option<Why>,
+    /// A request has begun and not ended.
+    in_request: bool,
+    /// What the follower holds back.
+    held: Share,
+    last_at: Instant,
+    sniffs_left: u8,
+    transcript: Transcript,
+    bytes: u64,
+    /// A listener took a copy; without one the whole connection is lost, for the reason beside it.
+    was_opened: bool,
+    not_opened: Why,
+}
+
+impl Connection {
+    fn new(mirror: &Rc<Mirror>, rule: &Arc<LiveRule>, flow: MirrorHeader, recv: RecvStream) -> Self {
+        let follower = match (flow.from_start, rule.spec.existing) {
+            (true, _) => RequestFollower::from_start(),
+            (false, Existing::Http) => RequestFollower::from_middle(),
+            (false, Existing::Raw) => RequestFollower::raw(),
+            (false, Existing::Skip) => RequestFollower::nothing(),
+        };
+        let mut connection = Self {
+            mirror: Rc::clone(mirror),
+            rule: Arc::clone(rule),
+            flow,
+            recv,
+            frames: Frames::default(),
+            follower,
+            steps: Vec::new(),
+            copy: None,
+            dropping: Some(Why::NotJoined),
+            in_request: false,
+            held: mirror.budget.share(),
+            last_at: Instant::now(),
+            sniffs_left: SNIFFS,
+            transcript: Transcript::default(),
+            bytes: 0,
+            was_opened: false,
+            not_opened: Why::NotJoined,
+        };
+        if connection.flow.from_start || rule.spec.existing == Existing::Raw {
+            connection.dial();
+        }
+        connection
+    }
+
+    /// A copy from here on.
+    fn dial(&mut self) {
+        self.dropping = None;
+        match self.rule.spec.listener {
+            Listener::Print => self.was_opened = true,
+            Listener::At(listener) => {
+                let header = if self.rule.spec.proxy_protocol { proxy_header::encode(&self.flow) } else { Vec::new() };
+                let share = self.mirror.budget.share();
+                self.copy = Some(Copy::dial(Arc::clone(&self.rule), listener, share, &header));
+                self.not_opened = Why::NotDelivered;
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, first: Option<Bytes>) -> Poll<Outcome> {
+        let mut chunks = [const { Bytes::new() }; CHUNKS];
+        let mut count = first.map_or(0, |first| {
+            chunks[0] = first;
+            1
+        });
+        for _ in 0..ROUNDS_A_TURN {
+            let now = Instant::now();
+            let mut quiet = now.saturating_duration_since(self.last_at) >= QUIET;
+            for chunk in &mut chunks[..count] {
+                self.last_at = now;
+                match self.chunk(std::mem::take(chunk), std::mem::take(&mut quiet)) {
+                    None => {}
+                    Some(outcome) => {
+                        self.poll_copy(cx);
+                        return Poll::Ready(outcome);
+                    }
+                }
+            }
+            self.pause();
+            self.poll_copy(cx);
+            count = match ready!(pin!(self.recv.read_chunks(&mut chunks)).poll(cx)) {
+                Ok(Some(count)) => count,
+                Ok(None) | Err(_) => return Poll::Ready(Outcome::Lost),
+            };
+        }
+        // There may be more, in the chunks as well.
+        for chunk in &mut chunks[..count] {
+            if let Some(outcome) = self.chunk(std::mem::take(chunk), false) {
+                self.poll_copy(cx);
+                return Poll::Ready(outcome);
+            }
+        }
+        self.poll_copy(cx);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_copy(&mut self, cx: &mut Context<'_>) {
+        let Some(copy) = &mut self.copy else { return };
+        let is_over = copy.poll(cx).is_ready();
+        self.was_opened |= copy.has_opened();
+        if copy.take_overflow() {
+            self.dropping = Some(Why::ListenerLag);
+        }
+        if is_over {
+            self.copy = None;
+            self.dropping = Some(Why::NotDelivered);
+        }
+    }
+
+    /// Takes a chunk of the stream apart; the outcome when it held the end.
+    fn chunk(&mut self, mut chunk: Bytes, mut quiet: bool) -> Option<Outcome> {
+        loop {
+            match self.frames.next(&mut chunk) {
+                Ok(Some(Piece::Bytes { bytes, starts_segment, ends_segment, pushed })) => {
+                    let quiet = std::mem::take(&mut quiet);
+                    self.bytes(bytes, Place { starts_segment, ends_segment, pushed, quiet });
+                }
+                Ok(Some(Piece::Gap(gap))) => self.gap(gap),
+                Ok(Some(Piece::End(end))) => return Some(Outcome::Said(end)),
+                Ok(Some(Piece::Datagram { .. })) | Err(_) => return Some(Outcome::Malformed),
+                Ok(None) => return None,
+            }
+        }
+    }
+
+    fn bytes(&mut self, bytes: Bytes, place: Place) {
+        if self.sniffs_left > 0 {
+            self.sniff(&bytes, place);
+        }
+        self.bytes += bytes.len() as u64;
+        self.follower.take(bytes, place, &mut self.steps);
+        self.apply_all();
+    }
+
+    /// Looks whether the connection is something known that is not followed.
+    fn sniff(&mut self, bytes: &[u8], place: Place) {
+        let kind = if self.flow.from_start {
+            self.sniffs_left = 0;
+            sniff::is_client_hello(bytes).then_some(NoticeKind::Tls)
+        } else if place.starts_segment && self.follower.is_seeking() {
+            self.sniffs_left -= 1;
+            let is_tls = sniff::is_tls_record(bytes) || sniff::is_client_hello(bytes);
+            let http2 = sniff::is_http2_frames(bytes).then_some(NoticeKind::Http2Joined);
+            if is_tls { Some(NoticeKind::Tls) } else { http2 }
+        } else {
+            None
+        };
+        if let Some(kind) = kind {
+            self.sniffs_left = 0;
+            self.rule.notice(kind);
+        }
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        self.follower.gap(gap.bytes, &mut self.steps);
+        self.apply_all();
+        if self.rule.printers.any() {
+            let event = PrintedEvent::Gap { reason: gap.reason, bytes: gap.bytes, datagrams: 0 };
+            self.rule.printers.tell(self.rule.id, &self.flow, event);
+        }
+    }
+
+    fn apply_all(&mut self) {
+        let mut steps = std::mem::take(&mut self.steps);
+        for step in steps.drain(..) {
+            if self.rule.printers.any()
+                && let Some(event) = self.transcript.step(&step)
+            {
+                self.rule.printers.tell(self.rule.id, &self.flow, event);
+            }
+            self.apply(step);
+        }
+        self.steps = steps;
+        self.bound_held();
+    }
+
+    /// What is held back counts, and is given up when it may not be held.
+    fn bound_held(&mut self) {
+        let held = self.follower.held();
+        if held > MAX_TRIAL_BYTES || !self.held.admits(held) {
+            let mut steps = Vec::new();
+            self.follower.relieve(&mut steps);
+            for step in steps {
+                self.apply(step);
+            }
+        }
+        self.held.set(self.follower.held());
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Begin { head, kind } => self.begin(head, kind),
+            Step::Body(bytes) => self.forward(bytes, false),
+            Step::Raw(bytes) => self.forward(bytes, true),
+            Step::End { .. } => self.end_request(),
+            Step::Broken => self.broken(),
+            Step::Missed => self.rule.counts.requests_missed.increment(),
+            Step::Stray(bytes) => self.rule.losses(Why::NotJoined).bytes.add(bytes),
+            Step::Notice(kind) => self.rule.notice(kind),
+        }
+    }
+
+    fn begin(&mut self, head: Bytes, kind: RequestKind) {
+        self.in_request = true;
+        if let Some(copy) = self.copy.take_if(|copy| copy.is_doomed()) {
+            self.mirror.tasks.spawn_local(copy::drain(copy));
+        }
+        match &mut self.copy {
+            Some(copy) if copy.is_behind() => self.miss(&head),
+            Some(_) => self.begin_in_copy(head, kind),
+            None => {
+                self.dial();
+                self.begin_in_copy(head, kind);
+            }
+        }
+    }
+
+    fn begin_in_copy(&mut self, head: Bytes, kind: RequestKind) {
+        self.dropping = None;
+        let Some(copy) = &mut self.copy else {
+            self.rule.counts.bytes.add(head.len() as u64);
+            return;
+        };
+        if !copy.begin(head.clone(), kind) {
+            copy.cut(Why::ListenerLag);
+            self.miss(&head);
+        }
+    }
+
+    /// A request passes by a listener that is too slow for it.
+    fn miss(&mut self, head: &Bytes) {
+        self.rule.counts.requests_missed.increment();
+        self.rule.losses(Why::ListenerLag).bytes.add(head.len() as u64);
+        self.dropping = Some(Why::ListenerLag);
+    }
+
+    fn forward(&mut self, bytes: Bytes, raw: bool) {
+        let len = bytes.len() as u64;
+        if let Some(why) = self.dropping {
+            self.rule.losses(why).bytes.add(len);
+            return;
+        }
+        let Some(copy) = &mut self.copy else {
+            self.rule.counts.bytes.add(len);
+            return;
+        };
+        let fits = if raw { copy.push_raw(bytes) } else { copy.push(bytes) };
+        if !fits {
+            copy.cut(Why::ListenerLag);
+            self.rule.losses(Why::ListenerLag).bytes.add(len);
+            self.dropping = Some(Why::ListenerLag);
+        }
+    }
+
+    fn end_request(&mut self) {
+        self.in_request = false;
+        match (&mut self.copy, self.dropping) {
+            (Some(copy), None) => copy.end(),
+            (None, None) => self.rule.counts.requests_delivered.increment(),
+            (_, Some(_)) => {}
+        }
+    }
+
+    /// Something of the message in progress, or of a raw connection, is missing.
+    fn broken(&mut self) {
+        let in_request = std::mem::take(&mut self.in_request);
+        if self.dropping.is_none() {
+            match &mut self.copy {
+                Some(copy) => copy.cut(Why::NotJoined),
+                None if in_request => self.rule.counts.requests_missed.increment(),
+                None => {}
+            }
+            self.dropping = Some(Why::NotJoined);
+        }
+    }
+
+    /// All that is there was taken.
+    fn pause(&mut self) {
+        if self.rule.printers.any()
+            && let Some(event) = self.transcript.pause()
+        {
+            self.rule.printers.tell(self.rule.id, &self.flow, event);
+        }
+    }
+
+    async fn end(mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Said(End::Finished | End::Reset) => {
+                self.follower.finish(&mut self.steps);
+                self.apply_all();
+            }
+            Outcome::Said(End::Gone) | Outcome::Lost => {}
+            Outcome::Malformed => {
+                tracing::debug!("the gateway sent a mirrored connection that cannot be read");
+                // Fails only if the stream has ended.
+                let _ = self.recv.stop(STREAM_MALFORMED);
+            }
+            Outcome::Off => {
+                let _ = self.recv.stop(FLOW_RESET);
+            }
+        }
+        let why = if outcome == Outcome::Off { Why::SwitchedOff } else { Why::NotDelivered };
+        self.rule.losses(why).bytes.add(self.follower.held() as u64);
+        self.tell_end(outcome);
+        if self.copy.is_none() && self.in_request && self.dropping.is_none() {
+            self.rule.counts.requests_missed.increment();
+        }
+        if let Some(mut copy) = self.copy.take() {
+            match outcome {
+                Outcome::Said(End::Finished) => copy.finish(),
+                Outcome::Said(End::Reset) => copy.abort(),
+                Outcome::Said(End::Gone) | Outcome::Lost | Outcome::Malformed | Outcome::Off => copy.abandon(why),
+            }
+            self.was_opened |= copy::drain(copy).await;
+        }
+        if !self.was_opened {
+            self.rule.losses(self.not_opened).flows.increment();
+        }
+    }
+
+    fn tell_end(&mut self, outcome: Outcome) {
+        if !self.rule.printers.any() {
+            return;
+        }
+        let how = match outcome {
+            Outcome::Said(end) => end.name(),
+            Outcome::Lost | Outcome::Malformed | Outcome::Off => "gone",
+        };
+        let ended = PrintedEvent::Ended { how: how.to_owned(), bytes: self.bytes };
+        let told = [self.transcript.end(), self.transcript.pause(), Some(ended)];
+        for event in told.into_iter().flatten() {
+            self.rule.printers.tell(self.rule.id, &self.flow, event);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A mirrored UDP flow, in one task: its datagrams go on from a socket of its own, so that a listener sees one port for each client.
+//! What the listener answers is thrown away and counted. Before: [`super::arrival`]; after: the listener.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use link::{
+    error_code::{FLOW_RESET, STREAM_MALFORMED},
+    mirrored::{Gap, MAX_FRAME_BYTES, MirrorHeader},
+};
+use quinn::RecvStream;
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    frames::{Frames, Piece},
+    live_rule::{LiveRule, Why},
+};
+use crate::control::{
+    mirror_message::{Listener, PrintedEvent},
+    mirror_status::Presence,
+};
+
+/// A flow without a datagram for this long gives its socket back; its next one has another port.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Sockets tried until one has not the listener's own port.
+const BINDS: usize = 8;
+
+/// Carries a flow until its end.
+pub(super) async fn carry(rule: &Arc<LiveRule>, flow: &MirrorHeader, mut recv: RecvStream, first: Bytes) {
+    let off = rule.off();
+    let mut delivery = Delivery { rule, flow, socket: None, partial: BytesMut::new() };
+    let mut frames = Frames::default();
+    let mut chunk = first;
+    loop {
+        match delivery.chunk(&mut frames, chunk).await {
+            Ok(Going::On) => {}
+            Ok(Going::Over) => return,
+            Err(()) => {
+                tracing::debug!("the gateway sent a mirrored UDP flow that cannot be read");
+                let _ = recv.stop(STREAM_MALFORMED);
+                return;
+            }
+        }
+        let idle_at = Instant::now() + IDLE_TIMEOUT;
+        chunk = loop {
+            tokio::select! {
+                biased;
+                () = off.cancelled() => {
+                    let _ = recv.stop(FLOW_RESET);
+                    return;
+                }
+                read = recv.read_chunk(usize::MAX, true) => match read {
+                    Ok(Some(chunk)) => break chunk.bytes,
+                    Ok(None) | Err(_) => return,
+                },
+                () = sleep_until(idle_at), if delivery.socket.is_some() => delivery.socket = None,
+                () = discard_answers(delivery.socket.as_ref(), rule), if delivery.socket.is_some() => {}
+            }
+        };
+    }
+}
+
+enum Going {
+    On,
+    Over,
+}
+
+struct Delivery<'a> {
+    rule: &'a Arc<LiveRule>,
+    flow: &'a MirrorHeader,
+    socket: Option<UdpSocket>,
+    /// A datagram that came in several chunks.
+    partial: BytesMut,
+}
+
+impl Delivery<'_> {
+    async fn chunk(&mut self, frames: &mut Frames, mut chunk: Bytes) -> Result<Going, ()> {
+        loop {
+            match frames.next(&mut chunk).map_err(|_| ())? {
+                Some(Piece::Datagram { bytes, is_last: true }) if self.partial.is_empty() => self.deliver(&bytes).await,
+                Some(Piece::Datagram { bytes, is_last }) => {
+                    debug_assert!(self.partial.len() + bytes.len() <= MAX_FRAME_BYTES, "a frame's length is bounded");
+                    self.partial.extend_from_slice(&bytes);
+                    if is_last {
+                        let whole = self.partial.split().freeze();
+                        self.deliver(&whole).await;
+                    }
+                }
+                Some(Piece::Gap(gap)) => self.gap(gap),
+                Some(Piece::End(_)) => return Ok(Going::Over),
+                Some(Piece::Bytes { .. }) => return Err(()),
+                None => return Ok(Going::On),
+            }
+        }
+    }
+
+    async fn deliver(&mut self, datagram: &[u8]) {
+        let bytes = datagram.len() as u64;
+        if self.rule.printers.any() {
+            self.rule.printers.tell(self.rule.id, self.flow, PrintedEvent::Datagram { bytes });
+        }
+        let taken = match self.rule.spec.listener {
+            _ if !self.rule.is_on() => Err(Why::SwitchedOff),
+            Listener::Print => Ok(()),
+            Listener::At(listener) => self.send(listener, datagram).await.map_err(|error| {
+                let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+                self.rule.found_listener(if refused { Presence::Refused } else { Presence::Unreachable });
+                Why::NotDelivered
+            }),
+        };
+        match taken {
+            Ok(()) => {
+                self.rule.counts.bytes.add(bytes);
+                self.rule.counts.datagrams.increment();
+            }
+            Err(why) => {
+                self.rule.losses(why).bytes.add(bytes);
+                self.rule.losses(why).datagrams.increment();
+            }
+        }
+    }
+
+    async fn send(&mut self, listener: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => open(listener).await?,
+        };
+        let socket = self.socket.insert(socket);
+        // On this machine a refusal is known as soon as a datagram was sent; from another one it comes for an earlier one.
+        let sent = match socket.send(datagram).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(datagram).await,
+            sent => sent,
+        };
+        sent?;
+        match socket.take_error()? {
+            Some(error) => Err(error),
+            None => {
+                self.rule.found_listener(Presence::Listening);
+                Ok(())
+            }
+        }
+    }
+
+    fn gap(&self, Gap { reason, bytes, datagrams }: Gap) {
+        if self.rule.printers.any() {
+            self.rule.printers.tell(self.rule.id, self.flow, PrintedEvent::Gap { reason, bytes, datagrams });
+        }
+    }
+}
+
+/// A socket that only the listener answers to.
+async fn open(listener: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = if listener.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+    for _ in 0..BINDS {
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(listener).await?;
+        // Where nobody listens, a socket that happens to have the listener's port would talk to itself.
+        if socket.local_addr()? != listener {
+            return Ok(socket);
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+/// Reads what the listener answers until there is nothing more.
+async fn discard_answers(socket: Option<&UdpSocket>, rule: &LiveRule) {
+    let Some(socket) = socket else { return };
+    // An error here is a refusal, which the next send tells as well.
+    if socket.readable().await.is_err() {
+        return;
+    }
+    let mut scratch = [0; 2048];
+    loop {
+        match socket.try_recv(&mut scratch) {
+            Ok(bytes) => rule.counts.answer_bytes.add(bytes as u64),
+            Err(_) => return,
+        }
+    }
+}

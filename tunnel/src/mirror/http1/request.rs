@@ -1,0 +1,439 @@
+//! Follows what a client sends: where each request starts and ends, from the connection's first byte or from wherever it is joined.
+//!
+//! 1. [`RequestFollower::take`] gets the bytes as they come, and appends [`Step`]s: the same bytes, with what they belong to.
+//! 2. A head is held back until it is whole; a body goes on at once.
+//! 3. In the middle nothing goes on until a segment begins with a whole head, behind a pause, a pushed segment or a gap, and until that
+//!    request has ended where a segment was pushed or where the next head stands. Until then it is on trial, held by `trial`; a body
+//!    that merely carries a request fails there.
+//! 4. After a gap within a body the framing still says where the next request starts; after any other gap it is sought anew.
+//! 5. A connection that never was HTTP/1, or is not any more, goes on as raw bytes while nothing of it is missing.
+//!
+//! What becomes of the steps is [`crate::mirror::connection`]'s.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    chunked::Chunked,
+    head::{Framing, Head, HeadScan, RequestKind, Scan},
+};
+use crate::control::mirror_status::NoticeKind;
+
+/// What a piece of the stream is to be done with. All bytes that are taken come out again, in order, in exactly one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A request starts, with this head.
+    Begin {
+        /// The whole head.
+        head: Bytes,
+        /// What kind of request.
+        kind: RequestKind,
+    },
+    /// More of the request that began last.
+    Body(Bytes),
+    /// That request is whole.
+    End {
+        /// Bytes of its body, without what frames them.
+        body: u64,
+    },
+    /// That request, or the raw connection, will never be whole: something of it is missing.
+    Broken,
+    /// A request of which only a part of the head was seen.
+    Missed,
+    /// So many bytes that belong to nothing whose start was seen.
+    Stray(u64),
+    /// Bytes of a connection that is not followed.
+    Raw(Bytes),
+    /// Something that a person may want to know.
+    Notice(NoticeKind),
+}
+
+/// Where a piece of the stream lies.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place {
+    /// Its first byte was the first of a segment.
+    pub starts_segment: bool,
+    /// Its last byte was the last of a segment,
+    pub ends_segment: bool,
+    /// which had PSH set.
+    pub pushed: bool,
+    /// Nothing came for a while before it.
+    pub quiet: bool,
+}
+
+/// A place in what a client sends.
+#[derive(Debug)]
+pub struct RequestFollower {
+    state: State,
+    /// Steps of a request that was found in the middle, until it has ended where it should.
+    trial: Option<Trial>,
+    /// The framing was right about where a request starts at least once since the stream was joined, or it was seen from its start.
+    is_proven: bool,
+    /// A request has begun since then.
+    has_begun: bool,
+    /// What was before is not known: nothing was taken yet, or it is missing.
+    is_new: bool,
+    last_pushed: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A request starts here, or the connection is no HTTP/1.
+    Head(Partial),
+    Body(Body),
+    Raw,
+    Seeking,
+    /// Nothing can be joined any more.
+    Lost,
+}
+
+#[derive(Debug, Default)]
+struct Partial {
+    scan: HeadScan,
+    held: Vec<Bytes>,
+    len: usize,
+    /// The request before asked for another protocol.
+    upgrade: bool,
+}
+
+#[derive(Debug)]
+enum Body {
+    Length {
+        left: u64,
+        all: u64,
+    },
+    Chunked(Chunked),
+    /// With the request's end another protocol may begin.
+    Upgrading(Box<Body>),
+}
+
+#[derive(Debug, Default)]
+struct Trial {
+    steps: Vec<Step>,
+    held: usize,
+    /// A request of it has ended.
+    ended: bool,
+}
+
+impl RequestFollower {
+    /// For a connection that is seen from its first byte.
+    pub fn from_start() -> Self {
+        Self::in_state(State::Head(Partial::default()), true)
+    }
+
+    /// For a connection that is to be joined at its next request.
+    pub const fn from_middle() -> Self {
+        Self::in_state(State::Seeking, false)
+    }
+
+    /// For a connection that is passed on whatever it is.
+    pub const fn raw() -> Self {
+        Self::in_state(State::Raw, true)
+    }
+
+    /// For a connection of which nothing is wanted.
+    pub const fn nothing() -> Self {
+        Self::in_state(State::Lost, false)
+    }
+
+    const fn in_state(state: State, is_proven: bool) -> Self {
+        Self { state, trial: None, is_proven, has_begun: false, is_new: true, last_pushed: false }
+    }
+
+    /// Whether a message is sought and none has been found: what comes is nobody's.
+    pub const fn is_seeking(&self) -> bool {
+        matches!(self.state, State::Seeking) && self.trial.is_none()
+    }
+
+    /// Bytes that are held back.
+    pub fn held(&self) -> usize {
+        let partial = match &self.state {
+            State::Head(partial) => partial.len,
+            State::Body(_) | State::Raw | State::Seeking | State::Lost => 0,
+        };
+        partial + self.trial.as_ref().map_or(0, |trial| trial.held)
+    }
+
+    /// The next bytes, at least one.
+    pub fn take(&mut self, bytes: Bytes, place: Place, out: &mut Vec<Step>) {
+        let may_start = place.starts_segment && (self.is_new || place.quiet || self.last_pushed);
+        self.is_new = false;
+        if may_start && self.is_seeking() {
+            self.trial = Some(Trial::default());
+            self.state = State::Head(Partial::default());
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = match self.state {
+                State::Head(_) => self.head(rest, out),
+                State::Body(_) => self.body(rest, out),
+                State::Raw => self.emit(Step::Raw(rest), out),
+                State::Seeking | State::Lost => self.emit(Step::Stray(rest.len() as u64), out),
+            };
+        }
+        self.last_pushed = place.ends_segment && place.pushed;
+        if self.last_pushed && self.is_between() && self.trial.as_ref().is_some_and(|trial| trial.ended) {
+            self.acquit(out);
+        }
+    }
+
+    /// Bytes are missing here.
+    pub fn gap(&mut self, bytes: u64, out: &mut Vec<Step>) {
+        self.is_new = true;
+        self.reject(out);
+        match std::mem::replace(&mut self.state, State::Seeking) {
+            State::Head(partial) => {
+                if !self.has_begun {
+                    // Whatever this connection is, its first bytes are missing.
+                    out.push(Step::Broken);
+                } else if partial.len > 0 {
+                    out.push(Step::Missed);
+                }
+                if partial.len > 0 {
+                    out.push(Step::Stray(partial.len as u64));
+                }
+                self.forget();
+            }
+            State::Body(body) => {
+                out.push(Step::Broken);
+                self.forget();
+                if let Some(body) = body.pass(bytes) {
+                    self.has_begun = true;
+                    self.state = State::Body(body);
+                    self.end_if_over(out);
+                }
+            }
+            State::Raw => {
+                out.push(Step::Broken);
+                self.state = State::Lost;
+            }
+            State::Seeking => {}
+            State::Lost => self.state = State::Lost,
+        }
+    }
+
+    /// Nothing more comes.
+    pub fn finish(&mut self, out: &mut Vec<Step>) {
+        if self.trial.as_ref().is_some_and(|trial| trial.ended) && matches!(self.state, State::Head(_)) {
+            self.acquit(out);
+        }
+        self.reject(out);
+        self.release(Bytes::new(), out);
+    }
+
+    /// Gives up what is held back, for the sake of memory: a request on trial is not joined, a head that does not end is not followed.
+    pub fn relieve(&mut self, out: &mut Vec<Step>) {
+        self.reject(out);
+        if self.held() > 0 {
+            self.release(Bytes::new(), out);
+        }
+    }
+
+    fn head(&mut self, mut rest: Bytes, out: &mut Vec<Step>) -> Bytes {
+        let State::Head(partial) = &mut self.state else { return rest };
+        match partial.scan.take(&rest) {
+            Scan::More => {
+                partial.len += rest.len();
+                partial.held.push(rest);
+                Bytes::new()
+            }
+            Scan::End(len) => {
+                let end = rest.split_to(len);
+                let head = partial.join(end);
+                match Head::parse(&head) {
+                    Ok(parsed) => self.begin(head, parsed, out),
+                    Err(_) => self.ambiguous(head, out),
+                }
+                rest
+            }
+            Scan::NoHead => self.no_head(rest, out),
+        }
+    }
+
+    fn begin(&mut self, head: Bytes, parsed: Head, out: &mut Vec<Step>) {
+        if self.trial.as_ref().is_some_and(|trial| trial.ended) {
+            self.acquit(out);
+        }
+        self.is_proven |= self.has_begun;
+        self.has_begun = true;
+        self.emit(Step::Begin { head, kind: parsed.kind }, out);
+        if parsed.kind == RequestKind::Connect {
+            self.emit(Step::End { body: 0 }, out);
+            self.state = State::Raw;
+            self.acquit(out);
+            return;
+        }
+        let body = match parsed.framing {
+            Framing::Length(length) => Body::Length { left: length, all: length },
+            Framing::Chunked => Body::Chunked(Chunked::default()),
+        };
+        self.state = State::Body(if parsed.upgrade { Body::Upgrading(Box::new(body)) } else { body });
+        self.end_if_over(out);
+    }
+
+    fn body(&mut self, mut rest: Bytes, out: &mut Vec<Step>) -> Bytes {
+        let State::Body(body) = &mut self.state else { return rest };
+        match body.take(&rest) {
+            Some(len) => {
+                let taken = rest.split_to(len);
+                if !taken.is_empty() {
+                    self.emit(Step::Body(taken), out);
+                }
+                self.end_if_over(out);
+                rest
+            }
+            None => {
+                self.ambiguous(rest, out);
+                Bytes::new()
+            }
+        }
+    }
+
+    /// Goes on to the next head where a body has ended.
+    fn end_if_over(&mut self, out: &mut Vec<Step>) {
+        let State::Body(body) = &self.state else { return };
+        let Some((payload, upgrade)) = body.over() else { return };
+        self.state = State::Head(Partial { upgrade, ..Partial::default() });
+        self.emit(Step::End { body: payload }, out);
+        if let Some(trial) = &mut self.trial {
+            trial.ended = true;
+        }
+    }
+
+    /// The framing can't be followed from here on, with `bytes` in hand.
+    fn ambiguous(&mut self, bytes: Bytes, out: &mut Vec<Step>) {
+        if self.trial.is_some() {
+            self.reject(out);
+            self.emit(Step::Stray(bytes.len() as u64), out);
+            return;
+        }
+        out.push(Step::Notice(NoticeKind::AmbiguousFraming));
+        self.state = State::Raw;
+        self.emit(Step::Raw(bytes), out);
+    }
+
+    /// What should be a head is none.
+    fn no_head(&mut self, rest: Bytes, out: &mut Vec<Step>) -> Bytes {
+        let upgraded = matches!(&self.state, State::Head(partial) if partial.upgrade);
+        if self.trial.is_some() {
+            if upgraded {
+                self.acquit(out);
+            } else {
+                self.reject(out);
+                return self.emit(Step::Stray(rest.len() as u64), out);
+            }
+        }
+        if self.is_proven || upgraded {
+            self.release(rest, out);
+        } else {
+            // It was no request that was joined at. What was passed on must not be taken for one.
+            out.push(Step::Broken);
+            let held = self.held();
+            self.forget();
+            self.state = State::Seeking;
+            out.push(Step::Stray((held + rest.len()) as u64));
+        }
+        Bytes::new()
+    }
+
+    /// Passes on what is held back, and all that follows, as it is.
+    fn release(&mut self, rest: Bytes, out: &mut Vec<Step>) {
+        if let State::Head(partial) = std::mem::replace(&mut self.state, State::Raw) {
+            out.extend(partial.held.into_iter().chain([rest]).filter(|bytes| !bytes.is_empty()).map(Step::Raw));
+        }
+    }
+
+    const fn is_between(&self) -> bool {
+        matches!(&self.state, State::Head(partial) if partial.len == 0)
+    }
+
+    const fn forget(&mut self) {
+        self.is_proven = false;
+        self.has_begun = false;
+    }
+
+    fn acquit(&mut self, out: &mut Vec<Step>) {
+        if let Some(trial) = self.trial.take() {
+            out.extend(trial.steps);
+        }
+    }
+
+    fn reject(&mut self, out: &mut Vec<Step>) {
+        let Some(trial) = self.trial.take() else { return };
+        let held = match std::mem::replace(&mut self.state, State::Seeking) {
+            State::Head(partial) => partial.len,
+            State::Body(_) | State::Raw | State::Seeking | State::Lost => 0,
+        };
+        self.forget();
+        if trial.held + held > 0 {
+            out.push(Step::Stray((trial.held + held) as u64));
+        }
+    }
+
+    /// Appends a step, or keeps it while it is on trial; returns the nothing that is left.
+    fn emit(&mut self, step: Step, out: &mut Vec<Step>) -> Bytes {
+        match &mut self.trial {
+            Some(trial) => {
+                trial.held += match &step {
+                    Step::Begin { head, .. } => head.len(),
+                    Step::Body(bytes) | Step::Raw(bytes) => bytes.len(),
+                    Step::End { .. } | Step::Broken | Step::Missed | Step::Stray(_) | Step::Notice(_) => 0,
+                };
+                trial.steps.push(step);
+            }
+            None => out.push(step),
+        }
+        Bytes::new()
+    }
+}
+
+impl Partial {
+    /// The whole head, of which `end` is the rest.
+    fn join(&mut self, end: Bytes) -> Bytes {
+        if self.held.is_empty() {
+            return end;
+        }
+        let mut head = BytesMut::with_capacity(self.len + end.len());
+        for piece in self.held.drain(..).chain([end]) {
+            head.extend_from_slice(&piece);
+        }
+        self.len = 0;
+        head.freeze()
+    }
+}
+
+impl Body {
+    /// How much of the front of `bytes` belongs to it, `None` when its framing is broken.
+    fn take(&mut self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Self::Length { left, .. } => {
+                let now = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= now as u64;
+                Some(now)
+            }
+            Self::Chunked(chunked) => chunked.take(bytes).ok(),
+            Self::Upgrading(body) => body.take(bytes),
+        }
+    }
+
+    /// The rest of it behind a gap, `None` when the gap is not within it.
+    fn pass(mut self, bytes: u64) -> Option<Self> {
+        match &mut self {
+            Self::Length { left, .. } => *left = left.checked_sub(bytes)?,
+            Self::Chunked(chunked) => chunked.pass(bytes).ok()?,
+            Self::Upgrading(_) => return None,
+        }
+        Some(self)
+    }
+
+    /// Its payload and whether another protocol may follow, once it has ended.
+    fn over(&self) -> Option<(u64, bool)> {
+        match self {
+            Self::Length { left, all } => (*left == 0).then_some((*all, false)),
+            Self::Chunked(chunked) => chunked.is_over().then(|| (chunked.payload(), false)),
+            Self::Upgrading(body) => body.over().map(|(payload, _)| (payload, true)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

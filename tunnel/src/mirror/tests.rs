@@ -1,0 +1,348 @@
+//! The mirror on a real link, with a gateway that says what each test tells it, and listeners on loopback.
+
+mod requests;
+mod world;
+
+use std::time::Duration;
+
+use link::mirrored::FrameKind;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+};
+
+use self::world::{CLIENT, Flow, MIDDLE, in_world};
+use super::*;
+use crate::control::{
+    mirror_message::{Existing, Listener, PrintedEvent, Selector},
+    mirror_status::{NoticeKind, Presence},
+};
+
+/// 4 KiB of random letters, so that nothing looks like HTTP.
+fn noise(len: usize) -> Vec<u8> {
+    (0..len).map(|at| b'a' + u8::try_from((at * at / 7 + at) % 26).unwrap()).collect()
+}
+
+async fn listen() -> (TcpListener, Listener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = Listener::At(listener.local_addr().unwrap());
+    (listener, at)
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    listener.accept().await.unwrap().0
+}
+
+#[test]
+fn a_connection_arrives_whole_and_its_answers_go_nowhere() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        let rule = world.rule(at, |_| {});
+        let sent = noise(3_000_000);
+        let mut flow = world.flow(rule, true).await;
+        let (mut socket, ()) = tokio::join!(accept(&listener), async {
+            flow.bytes(&sent[..1_000_000]).await;
+            flow.frame(MIDDLE, &sent[1_000_000..1_000_001]).await;
+            flow.bytes(&sent[1_000_001..]).await;
+            flow.end(FrameKind::Finished).await;
+        });
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).await.unwrap();
+        assert!(received == sent);
+        socket.write_all(&noise(100_000)).await.unwrap();
+        drop(socket);
+        let status = world.until(rule, |status| status.delivery.open == 0).await;
+        assert_eq!((status.delivery.bytes, status.delivery.answer_bytes), (3_000_000, 100_000));
+        assert_eq!(status.delivery.not_delivered, link::rules::Loss::default());
+        assert_eq!(status.listener_state.listener, Presence::Listening);
+    });
+}
+
+#[test]
+fn an_empty_connection_and_a_reset_arrive_as_such() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        let rule = world.rule(at, |_| {});
+        let flow = world.flow(rule, true).await;
+        let (mut socket, ()) = tokio::join!(accept(&listener), flow.end(FrameKind::Finished));
+        assert_eq!(socket.read(&mut [0; 8]).await.unwrap(), 0);
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(b"half a").await;
+        let (mut socket, ()) = tokio::join!(accept(&listener), flow.end(FrameKind::Reset));
+        let mut received = Vec::new();
+        let ended = socket.read_to_end(&mut received).await;
+        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn without_a_listener_a_connection_is_counted_and_the_next_one_finds_it() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        let Listener::At(address) = at else { unreachable!() };
+        drop(listener);
+        let rule = world.rule(at, |_| {});
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(&noise(500)).await;
+        world.until(rule, |status| status.listener_state.listener == Presence::Refused).await;
+        flow.bytes(&noise(500)).await;
+        flow.end(FrameKind::Finished).await;
+        let status = world.until(rule, |status| status.delivery.open == 0).await;
+        let lost = status.delivery.not_delivered;
+        assert_eq!((lost.flows, lost.bytes, status.delivery.bytes), (1, 1_000, 0));
+        let listener = TcpListener::bind(address).await.unwrap();
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(b"here").await;
+        let (mut socket, ()) = tokio::join!(accept(&listener), flow.end(FrameKind::Finished));
+        let mut received = String::new();
+        socket.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "here");
+    });
+}
+
+#[test]
+fn a_listener_that_does_not_read_costs_a_bounded_part_and_only_its_own_flow() {
+    const BUDGET: usize = 1 << 20;
+    in_world(BUDGET, async |world| {
+        let (listener, at) = listen().await;
+        let (stalled, live) = (world.rule(at, |_| {}), world.rule(at, |_| {}));
+        let sent = noise(24 << 20);
+        let mut flow = world.flow(stalled, true).await;
+        let (mut socket, ()) = tokio::join!(accept(&listener), async {
+            flow.bytes(&sent).await;
+            flow.end(FrameKind::Finished).await;
+        });
+        let status = world.until(stalled, |status| status.delivery.listener_lag.bytes > 0).await;
+        assert!(world.mirror.budget.held() <= BUDGET);
+        assert!(status.delivery.listener_lag.bytes > 0);
+        let mut other = world.flow(live, true).await;
+        other.bytes(b"unharmed").await;
+        let (mut unharmed, ()) = tokio::join!(accept(&listener), other.end(FrameKind::Finished));
+        let mut received = String::new();
+        unharmed.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "unharmed");
+        // What it gets is a part of the truth, and never its end.
+        let mut received = Vec::new();
+        let ended = socket.read_to_end(&mut received).await;
+        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        let status = world.until(stalled, |status| status.delivery.open == 0).await;
+        let delivery = status.delivery;
+        assert_eq!(delivery.bytes + delivery.listener_lag.bytes + delivery.not_delivered.bytes, sent.len() as u64);
+        assert!(sent.starts_with(&received) && received.len() < sent.len());
+    });
+}
+
+#[test]
+fn a_gap_in_a_raw_connection_ends_its_copy() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        for (from_start, existing) in [(true, Existing::Http), (false, Existing::Raw)] {
+            let rule = world.rule(at, |rule| rule.existing = existing);
+            let mut flow = world.flow(rule, from_start).await;
+            flow.bytes(b"before").await;
+            let mut socket = accept(&listener).await;
+            let mut received = [0; 6];
+            socket.read_exact(&mut received).await.unwrap();
+            flow.gap(100).await;
+            flow.bytes(b"GET / HTTP/1.1\r\n\r\n").await;
+            let ended = socket.read(&mut received).await;
+            assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+            let status = world.until(rule, |status| status.delivery.not_joined.bytes == 18).await;
+            assert_eq!((&received, status.delivery.bytes), (b"before", 6));
+            flow.end(FrameKind::Finished).await;
+        }
+    });
+}
+
+#[test]
+fn off_silences_what_is_open_and_on_its_way() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        let rule = world.rule(at, |_| {});
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(b"before").await;
+        let mut socket = accept(&listener).await;
+        socket.read_exact(&mut [0; 6]).await.unwrap();
+        world.mirror.status.mirror.switch(false, &Selector::All);
+        flow.bytes(b"after").await;
+        assert!(socket.read(&mut [0; 8]).await.is_err());
+        assert!(flow.is_stopped().await);
+        assert!(world.flow(rule, true).await.is_stopped().await);
+        world.mirror.status.mirror.switch(true, &Selector::All);
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(b"again").await;
+        let mut socket = accept(&listener).await;
+        let mut received = [0; 5];
+        socket.read_exact(&mut received).await.unwrap();
+        assert_eq!((&received, world.status(rule).delivery.bytes), (b"again", 11));
+    });
+}
+
+#[test]
+fn a_link_that_ends_leaves_no_connection_behind() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        let rule = world.rule(at, |_| {});
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(b"before").await;
+        let mut socket = accept(&listener).await;
+        socket.read_exact(&mut [0; 6]).await.unwrap();
+        world.close();
+        assert!(socket.read(&mut [0; 8]).await.is_err());
+        world.until(rule, |status| status.delivery.open == 0).await;
+    });
+}
+
+#[test]
+fn nonsense_from_the_gateway_ends_the_flow_and_nothing_else() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        let rule = world.rule(at, |_| {});
+        let header = |from_start| {
+            let mut bytes = Vec::new();
+            world.header(rule, from_start).encode(&mut bytes);
+            bytes
+        };
+        let with = |tail: &[u8]| [&header(true)[..], tail].concat();
+        let mut unknown = Vec::new();
+        world.header(rule + 7, true).encode(&mut unknown);
+        for bytes in [
+            vec![0x20, 255, 255, 0],
+            vec![0x20, 0, 1, 0],
+            unknown,
+            with(&[99, 0, 0, 1, 0]),
+            with(&[0, 255, 255, 255]),
+            with(&[1, 0, 0, 1, 0]),
+            with(&[2, 0, 0, 2, 0, 0]),
+            with(&[3, 0, 0, 0, 0]),
+        ] {
+            let mut flow = world.stream(&bytes).await;
+            // The end of the flow may have been told before what lies behind it.
+            let is_end = bytes.ends_with(&[3, 0, 0, 0, 0]);
+            assert!(is_end || flow.is_stopped().await, "{bytes:?}");
+        }
+        world.until(rule, |status| status.delivery.open == 0).await;
+        drop(listener);
+    });
+}
+
+#[test]
+fn the_real_client_is_named_to_a_listener_that_wants_it() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        let rule = world.rule(at, |rule| rule.proxy_protocol = true);
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(b"payload").await;
+        let (mut socket, ()) = tokio::join!(accept(&listener), flow.end(FrameKind::Finished));
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).await.unwrap();
+        assert!(received.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x11"));
+        assert!(received.ends_with(b"\xe0\0\x05web-1payload"));
+        drop(socket);
+        assert_eq!(world.until(rule, |status| status.delivery.open == 0).await.delivery.bytes, 7);
+    });
+}
+
+#[test]
+fn datagrams_of_every_size_arrive_from_one_port_a_flow() {
+    in_world(BUDGET_BYTES, async |world| {
+        let listener = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let at = Listener::At(listener.local_addr().unwrap());
+        let rule = world.rule(at, |rule| rule.protocol = link::rules::RuleProtocol::Udp);
+        let (mut first, mut second) = (world.flow(rule, true).await, world.flow(rule, true).await);
+        let mut buffer = vec![0; 70_000];
+        let mut receive = async |flow: &mut Flow, size: usize| {
+            flow.frame(FrameKind::Datagram, &noise(size)).await;
+            let (len, from) = listener.recv_from(&mut buffer).await.unwrap();
+            assert!(buffer[..len] == noise(size), "{size}");
+            listener.send_to(b"answer", from).await.unwrap();
+            from
+        };
+        let from = receive(&mut first, 0).await;
+        for size in [1, 200, 1_472, 9_000, 65_000, 65_507] {
+            assert_eq!(receive(&mut first, size).await, from);
+        }
+        assert_ne!(receive(&mut second, 7).await, from);
+        let status = world.until(rule, |status| status.delivery.answer_bytes == 8 * 6).await;
+        assert_eq!(status.delivery.datagrams, 8);
+        drop(listener);
+        first.frame(FrameKind::Datagram, &noise(100)).await;
+        let status = world.until(rule, |status| status.delivery.not_delivered.datagrams > 0).await;
+        assert_eq!((status.delivery.not_delivered.bytes, status.listener_state.listener), (100, Presence::Refused));
+        // More than UDP carries.
+        first.frame(FrameKind::Datagram, &noise(66_000)).await;
+        world.until(rule, |status| status.delivery.not_delivered.datagrams == 2).await;
+    });
+}
+
+#[test]
+fn what_is_printed_needs_no_listener() {
+    in_world(BUDGET_BYTES, async |world| {
+        let rule = world.rule(Listener::Print, |_| {});
+        let mut watcher = commands::watch(&world.mirror.status.mirror, &[rule]).unwrap();
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(b"POST /a HTTP/1.1\r\nHost: b\r\nContent-Length: 3\r\n\r\nabc").await;
+        flow.end(FrameKind::Finished).await;
+        let (events, _) = watcher.next(1).await.unwrap();
+        let line = "POST /a HTTP/1.1".to_owned();
+        let headers = [("Host", "b"), ("Content-Length", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let request = PrintedEvent::Request { line, headers: headers.into(), body_bytes: 3, whole: true };
+        assert_eq!((&events[0].event, events[0].replica.as_str()), (&request, "web-1"));
+        assert_eq!(events[0].client.ip(), CLIENT.parse::<std::net::SocketAddr>().unwrap().ip());
+        let (events, _) = watcher.next(1).await.unwrap();
+        assert_eq!(events[0].event, PrintedEvent::Ended { how: "finished".to_owned(), bytes: 51 });
+        let mut flow = world.flow(rule, true).await;
+        flow.bytes(&noise(700)).await;
+        let (events, _) = watcher.next(1).await.unwrap();
+        assert_eq!(events[0].event, PrintedEvent::Bytes { bytes: 700 });
+        let status = world.until(rule, |status| status.delivery.bytes == 751).await;
+        assert_eq!(status.delivery.requests.delivered, 1);
+    });
+}
+
+#[test]
+fn what_cannot_be_followed_is_told_once() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (_listener, at) = listen().await;
+        let rule = world.rule(at, |_| {});
+        for _ in 0..2 {
+            let mut flow = world.flow(rule, true).await;
+            flow.bytes(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await;
+            let mut flow = world.flow(rule, false).await;
+            flow.bytes(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await;
+        }
+        let status =
+            world.until(rule, |status| status.notices.iter().map(|notice| notice.connections).sum::<u64>() == 4).await;
+        let kinds: Vec<_> = status.notices.iter().map(|notice| notice.kind).collect();
+        assert_eq!(kinds, [NoticeKind::Tls, NoticeKind::Http2Joined]);
+        assert_eq!(status.delivery.not_joined.bytes, 2 * 17);
+    });
+}
+
+#[test]
+fn many_connections_are_open_at_once() {
+    in_world(BUDGET_BYTES, async |world| {
+        let (listener, at) = listen().await;
+        let rule = world.rule(at, |_| {});
+        let mut flows = Vec::new();
+        let mut sockets = Vec::new();
+        for _ in 0..300 {
+            let mut flow = world.flow(rule, true).await;
+            flow.bytes(b"ab").await;
+            flows.push(flow);
+            sockets.push(accept(&listener).await);
+        }
+        world.until(rule, |status| status.delivery.bytes == 600).await;
+        assert_eq!(world.status(rule).delivery.open, 300);
+        for flow in flows {
+            flow.end(FrameKind::Finished).await;
+        }
+        for mut socket in sockets {
+            let mut received = Vec::new();
+            let read = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut received)).await;
+            assert_eq!(read.unwrap().unwrap(), 2);
+        }
+        world.until(rule, |status| status.delivery.open == 0).await;
+        assert_eq!(world.mirror.budget.held(), 0);
+    });
+}
