@@ -54,13 +54,11 @@ pub(crate) enum Event<'a> {
         reason: &'a str,
     },
     /// A rule copies.
-    #[cfg_attr(not(test), expect(dead_code, reason = "rules are not applied yet"))]
     RuleOn {
         #[serde(flatten)]
         rule: Rule<'a>,
     },
     /// A rule copies no more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "rules are not applied yet"))]
     RuleOff {
         #[serde(flatten)]
         rule: Rule<'a>,

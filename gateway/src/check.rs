@@ -10,7 +10,8 @@ use gateway::{
 
 /// Writes it, warnings first.
 pub(crate) fn report(config: &Config, out: &mut impl Write) -> io::Result<()> {
-    for warning in cluster::provider(config).warnings().into_iter().chain(policy::warnings(config)) {
+    let provider = cluster::provider(config);
+    for warning in provider.warnings().into_iter().chain(policy::warnings(config)) {
         writeln!(out, "warning: {warning}")?;
     }
     writeln!(out, "{} is good", config.path.display())?;
@@ -18,6 +19,12 @@ pub(crate) fn report(config: &Config, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "  domain   {}", config.cluster.domain)?;
     writeln!(out, "  routes   {}", list(&config.cluster.routes, "none"))?;
     writeln!(out, "  targets  {}", config.targets.len())?;
+    for target in provider.targets() {
+        let replicas = provider.replicas(target);
+        let there = replicas.there.iter().map(|replica| replica.name.clone());
+        let missing = replicas.missing.iter().map(|missing| format!("{} (not there)", missing.name));
+        writeln!(out, "    {}: {}", target.name, list(&there.chain(missing).collect::<Vec<_>>(), "no replica"))?;
+    }
     let audit = config.audit.as_ref().map_or_else(|| "in the log".to_owned(), |path| path.display().to_string());
     writeln!(out, "  audit    {audit}")?;
     if config.allows.is_empty() {
@@ -60,6 +67,13 @@ mod tests {
             report(&Config::parse(&text, "gateway.toml".as_ref()).unwrap(), &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
+        let target =
+            text("[[target]]\nname = \"shop/deploy/web\"\nnetns = [\"/proc/self/ns/net\", \"/nonexistent/web-2\"]\n");
+        assert!(target.contains("  targets  1\n    shop/deploy/web: net, web-2 (not there)\n"), "{target}");
+        assert!(
+            target.starts_with("warning: target shop/deploy/web: /nonexistent/web-2 does not exist: make it"),
+            "{target}"
+        );
         let plain = text("");
         assert!(plain.starts_with("gateway.toml is good\n"), "{plain}");
         assert!(plain.contains("every identity reaches every route and mirrors nothing\n"), "{plain}");

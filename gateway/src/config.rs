@@ -19,8 +19,10 @@ use crate::policy::Allow;
 mod allow;
 mod position;
 mod raw;
+mod target;
 mod validate;
 
+pub use target::{Place, Target};
 pub use validate::Problem;
 
 /// A whole, valid configuration.
@@ -82,15 +84,6 @@ pub enum Nameserver {
     },
 }
 
-/// A `[[target]]`: a workload whose inbound traffic may be mirrored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// `namespace/kind/name`.
-    pub name: String,
-    /// The network namespaces of its instances, absolute paths, at least one.
-    pub netns: Vec<PathBuf>,
-}
-
 /// The `[limits]` table. All of it is for one session, except the numbers of sessions and the drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -106,6 +99,10 @@ pub struct Limits {
     pub pending_dials: usize,
     /// UDP flows at once; a new one ends the one that has been idle the longest.
     pub udp_flows: usize,
+    /// Mirrored connections and UDP flows at once; one more is left out and counted, for an open copy never ends for a new one.
+    pub mirrored_flows: usize,
+    /// What mirrored flows may have waiting for a session, bytes; beyond it a flow loses its own copy, counted.
+    pub mirror_memory_bytes: usize,
     /// What may wait in this process for one session, bytes: half for what QUIC holds unread, half for DNS messages. The link's send
     /// window and datagram buffers (40 MiB when all are full) come on top, and what flows hold between stream and socket: a quarter
     /// as much, beyond which they go in small steps.
@@ -128,6 +125,9 @@ impl Default for Limits {
             dials_per_second: 50_000,
             pending_dials: 4_096,
             udp_flows: 4_096,
+            mirrored_flows: 32_768,
+            // With the link's send window (2 MiB while nothing moves) and what a flow costs, below 48 MiB with every listener stopped.
+            mirror_memory_bytes: 24 << 20,
             memory_bytes: 128 << 20,
             // The session keeps silent after a timeout, so this need not outlast the application's patience.
             dial_timeout: Duration::from_secs(30),

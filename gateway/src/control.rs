@@ -1,6 +1,6 @@
 //! The control stream: the greeting, and what is said while a session lives.
 //!
-//! Before: [`crate::session`]. The session's side: `tunnel::control`'s half of the link.
+//! Before: [`crate::session`]; after, for rules: [`crate::mirror`]. The session's side: `tunnel::control`'s half of the link.
 
 use std::time::Duration;
 
@@ -10,14 +10,19 @@ use link::{
     error_code::CloseCode,
     header::StreamHeader,
     printable::printable,
+    rules::RuleSet,
     version::{Incompatible, VERSION, Version, negotiate},
 };
 use quinn::{Connection, RecvStream, SendStream};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{policy::Refused, streams::read_header};
+use crate::{
+    mirror::{self, Lines},
+    policy::Refused,
+    streams::read_header,
+};
 
 /// The greeting must be over by then; it takes one round trip.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -127,39 +132,66 @@ fn left_or(connection: &Connection, problem: &'static str) -> Refusal {
     if connection.close_reason().is_some() { Refusal::Left } else { Refusal::Protocol(problem) }
 }
 
-/// Answers what the session says, and tells it once when the gateway drains. How the session ends: it finished the stream or is
-/// gone ([`CloseCode::Done`]), or it broke the protocol.
-pub(crate) async fn serve(control: Control, draining: CancellationToken) -> (CloseCode, &'static str) {
+/// How a session ends: the code and the reason of its close.
+type Ending = (CloseCode, &'static str);
+
+const LEFT: Ending = (CloseCode::Done, "the control stream ended");
+
+/// Answers what the session says, and tells it once when the gateway drains, and what becomes of its rules. How the session ends: it
+/// finished the stream or is gone ([`CloseCode::Done`]), or it broke the protocol.
+pub(crate) async fn serve(control: Control, mut mirror: Lines, draining: CancellationToken) -> Ending {
     let Control { mut send, mut recv } = control;
     let mut is_told = false;
     loop {
         // Reading is not safe to cancel, so the same read goes on while other things are said.
-        let message = read_message(&mut recv);
+        let message = async {
+            let message = read_message(&mut recv).await;
+            answer_to(message, &mirror.sets).await
+        };
         tokio::pin!(message);
-        let message = loop {
-            tokio::select! {
-                message = &mut message => break message,
+        let answer = loop {
+            let said = tokio::select! {
+                answer = &mut message => break answer,
                 () = draining.cancelled(), if !is_told => {
                     is_told = true;
-                    let reason = "the gateway was told to end".to_owned();
-                    // Fails only when the stream is gone, which the read reports.
-                    let _ = write_message(&mut send, &ToSession::Draining { reason }).await;
+                    ToSession::Draining { reason: "the gateway was told to end".to_owned() }
                 }
+                Some(said) = mirror.says.recv() => said,
+            };
+            // A session that does not read what it is told stops being read itself.
+            if write_message(&mut send, &said).await.is_err() {
+                return LEFT;
             }
         };
-        match message {
-            Ok(ToGateway::Ping { token }) => {
-                // A session that does not read its pongs stops being read itself.
-                if write_message(&mut send, &ToSession::Pong { token }).await.is_err() {
-                    return (CloseCode::Done, "the control stream ended");
-                }
+        match answer {
+            Ok(Some(answer)) if write_message(&mut send, &answer).await.is_err() => return LEFT,
+            Ok(_) => {}
+            Err(ending) => return ending,
+        }
+    }
+}
+
+/// What is answered at once, if anything. Rules are handed on, and answered when they are in force: while too many wait, nothing
+/// more is read.
+async fn answer_to(
+    message: Result<ToGateway, ControlError>,
+    sets: &mpsc::Sender<RuleSet>,
+) -> Result<Option<ToSession>, Ending> {
+    match message {
+        Ok(ToGateway::Ping { token }) => Ok(Some(ToSession::Pong { token })),
+        Ok(ToGateway::Rules(set)) => match mirror::broken(&set) {
+            Some(problem) => Err((CloseCode::Protocol, problem)),
+            None => {
+                // Nobody takes them once the session is over.
+                let _ = sets.send(set).await;
+                Ok(None)
             }
-            Ok(ToGateway::Rules(_) | ToGateway::Unknown) => {}
-            Ok(ToGateway::Hello { .. }) => return (CloseCode::Protocol, "a second hello"),
-            Err(ControlError::Io(_)) => return (CloseCode::Done, "the control stream ended"),
-            Err(ControlError::TooLarge(_) | ControlError::Malformed(_)) => {
-                return (CloseCode::Protocol, "a control message cannot be read");
-            }
+        },
+        Ok(ToGateway::Unknown) => Ok(None),
+        Ok(ToGateway::Hello { .. }) => Err((CloseCode::Protocol, "a second hello")),
+        Err(ControlError::Io(_)) => Err(LEFT),
+        Err(ControlError::TooLarge(_) | ControlError::Malformed(_)) => {
+            Err((CloseCode::Protocol, "a control message cannot be read"))
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! run ─ server ─ session ─┬─ control                              the greeting, draining
+//!                         ├─ mirror ── tap                    copies of what targets receive
 //!                         ├─ streams ─┬─ outbound ─ dial ─ splice  TCP
 //!                         │           └─ dns                      queries
 //!                         └─ datagrams ─┬─ udp
@@ -31,6 +32,7 @@ mod echo;
 mod errno;
 mod limits;
 mod metrics;
+mod mirror;
 mod observe;
 mod outbound;
 mod permit;
@@ -47,6 +49,7 @@ mod udp;
 
 pub use audit::AuditError;
 pub use dns::ResolveError;
+pub use mirror::{RunningTap, StartTap, TapProgram};
 pub use observe::ObserveError;
 pub use reload::Reloader;
 pub use server::{Gateway, Shutdown, StartError};

@@ -45,7 +45,7 @@ A gateway.toml that would do:
 
   [[target]]
   name  = \"shop/deploy/web\"
-  netns = [\"/run/netns/web-1\"]
+  netns = [\"/run/netns/web-1\"]            # or pid = [1234, \"/run/web.pid\"], container = [\"4f1d9c02a7be\"]
 
   [[allow]]                                # none: all reach every route and mirror nothing
   name   = \"alice\"                       # or a pattern: ci-*

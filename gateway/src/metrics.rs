@@ -2,7 +2,10 @@
 
 use std::marker::PhantomData;
 
-use link::header::DialOutcome;
+use link::{
+    header::DialOutcome,
+    rules::{Loss, LossReason},
+};
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -121,6 +124,19 @@ labels! {
     Limit = "limit",
 }
 
+labels! {
+    /// Why something that was to be mirrored was not; in the order of [`link::rules::LossReason`].
+    Unmirrored, "reason":
+    Ring = "ring",
+    Reassembly = "reassembly",
+    Lag = "lag",
+    Sample = "sample",
+    Rate = "rate",
+    Existing = "existing",
+    Absent = "absent",
+    Unknown = "unknown",
+}
+
 /// One counter for each value of a label.
 #[derive(Debug)]
 pub(crate) struct Counts<L> {
@@ -130,7 +146,11 @@ pub(crate) struct Counts<L> {
 
 impl<L: Label> Counts<L> {
     pub(crate) fn count(&self, value: L) {
-        self.counters[value.index()].inc();
+        self.add(value, 1);
+    }
+
+    pub(crate) fn add(&self, value: L, count: u64) {
+        self.counters[value.index()].inc_by(count);
     }
 }
 
@@ -176,6 +196,18 @@ pub(crate) struct Metrics {
     pub(crate) echoes: Counts<Echo>,
     pub(crate) reloads: Counts<Reload>,
     pub(crate) lost_audit_lines: Counter,
+    pub(crate) mirror_rules: Gauge,
+    pub(crate) mirror_taps: Gauge,
+    pub(crate) mirror_tap_starts: Counter,
+    pub(crate) mirror_tap_frames: Counter,
+    pub(crate) mirror_ring_drops: Counter,
+    pub(crate) mirrored_flows: Gauge,
+    pub(crate) ended_mirrored_flows: Counter,
+    pub(crate) mirrored_bytes: Counter,
+    pub(crate) mirrored_datagrams: Counter,
+    unmirrored_flows: Counts<Unmirrored>,
+    unmirrored_bytes: Counts<Unmirrored>,
+    unmirrored_datagrams: Counts<Unmirrored>,
 }
 
 impl Metrics {
@@ -200,8 +232,32 @@ impl Metrics {
             echoes: counts(r, "echoes", "Echo requests, by what became of them; the rest had no answer"),
             reloads: counts(r, "reloads", "Configurations read again, by what became of them"),
             lost_audit_lines: counter(r, "lost_audit_lines", "Lines of the audit that could not be written"),
+            mirror_rules: gauge(r, "mirror_rules", "Mirror rules that are on"),
+            mirror_taps: gauge(r, "mirror_taps", "Taps that run"),
+            mirror_tap_starts: counter(
+                r,
+                "mirror_tap_starts",
+                "Taps that were started, again after they died included",
+            ),
+            mirror_tap_frames: counter(r, "mirror_tap_frames", "Frames that taps read from their rings"),
+            mirror_ring_drops: counter(r, "mirror_ring_drops", "Frames that found no room in a tap's ring"),
+            mirrored_flows: gauge(r, "mirrored_flows", "Connections and UDP flows that are copied to a session"),
+            ended_mirrored_flows: counter(r, "ended_mirrored_flows", "Connections and UDP flows whose copy ended"),
+            mirrored_bytes: counter(r, "mirrored_bytes", "Payload copied to sessions"),
+            mirrored_datagrams: counter(r, "mirrored_datagrams", "UDP payloads copied to sessions"),
+            unmirrored_flows: counts(r, "unmirrored_flows", "Flows that were not copied to a session, by reason"),
+            unmirrored_bytes: counts(r, "unmirrored_bytes", "Payload that was not copied to a session, by reason"),
+            unmirrored_datagrams: counts(r, "unmirrored_datagrams", "UDP payloads that were not copied, by reason"),
             registry,
         }
+    }
+
+    /// Counts what was not copied to a session.
+    pub(crate) fn lose_mirrored(&self, reason: LossReason, loss: Loss) {
+        let reason = Unmirrored::from(reason);
+        self.unmirrored_flows.add(reason, loss.flows);
+        self.unmirrored_bytes.add(reason, loss.bytes);
+        self.unmirrored_datagrams.add(reason, loss.datagrams);
     }
 
     /// The exposition text.
@@ -252,6 +308,12 @@ impl From<DialOutcome> for Dial {
     }
 }
 
+impl From<LossReason> for Unmirrored {
+    fn from(reason: LossReason) -> Self {
+        Self::ALL.get(reason as usize).copied().unwrap_or(Self::Unknown)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +329,14 @@ mod tests {
         assert!(text.contains("adit_gateway_sessions 1\n"), "{text}");
         drop(held);
         assert!(metrics.render().contains("adit_gateway_sessions 0\n"));
+    }
+
+    #[test]
+    fn every_reason_of_the_link_keeps_its_name() {
+        for byte in 0..=7 {
+            let reason = LossReason::from(byte);
+            assert_eq!(format!("{:?}", Unmirrored::from(reason)), format!("{reason:?}"));
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::{
     echo::Echoes,
     limits::{Slots, SlotsByKey},
     metrics::Metrics,
+    mirror::{Mirror, StartTap, TapProgram},
     observe::{ObserveError, Observer},
     policy::{self, Policy},
     reach::Reach,
@@ -44,13 +45,14 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What all sessions share.
 pub(crate) struct State {
-    pub(crate) provider: Box<dyn Provider>,
+    pub(crate) provider: Arc<dyn Provider>,
     pub(crate) reach: Reach,
     /// Who may do what; sessions follow it.
     pub(crate) policy: watch::Sender<Arc<Policy>>,
     pub(crate) audit: Audit,
     pub(crate) limits: Limits,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) mirror: Arc<Mirror>,
     pub(crate) nameserver: Nameserver,
     pub(crate) echoes: Echoes,
     pub(crate) descriptors: Descriptors,
@@ -141,15 +143,23 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Opens the authority (made on the first start), looks the nameserver up, and listens.
+    /// Opens the authority (made on the first start), looks the nameserver up, and listens. Taps are this program's own.
     ///
     /// # Errors
     /// [`StartError`], which names the thing and the remedy.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_with(config, Arc::new(TapProgram::own())).await
+    }
+
+    /// The same with taps that are started in another way.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(config: &Config, taps: Arc<dyn StartTap>) -> Result<Self, StartError> {
         let (tls, reset_secret) = keys(config)?;
         let tasks = TaskTracker::new();
         let listener = Listener::bind(config.listen, tls, &reset_secret, &tasks).await?;
-        Self::behind(listener, config, tasks).await
+        Self::behind(listener, config, tasks, taps).await
     }
 
     /// The same on `network` in place of the configured address: whatever carries QUIC packets.
@@ -160,15 +170,20 @@ impl Gateway {
         let (tls, reset_secret) = keys(config)?;
         let tasks = TaskTracker::new();
         let listener = Listener::over(network, tls, &reset_secret, &tasks)?;
-        Self::behind(listener, config, tasks).await
+        Self::behind(listener, config, tasks, Arc::new(TapProgram::own())).await
     }
 
-    async fn behind(listener: Listener, config: &Config, tasks: TaskTracker) -> Result<Self, StartError> {
+    async fn behind(
+        listener: Listener,
+        config: &Config,
+        tasks: TaskTracker,
+        taps: Arc<dyn StartTap>,
+    ) -> Result<Self, StartError> {
         let provider = cluster::provider(config);
         for warning in provider.warnings().into_iter().chain(policy::warnings(config)) {
             tracing::warn!("{warning}");
         }
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::new());
         let audit = Audit::open(config.audit.as_deref(), metrics.lost_audit_lines.clone())?;
         let descriptors = Descriptors::of_process();
         if let Err(too_few) = descriptors.hold(&config.limits) {
@@ -176,6 +191,7 @@ impl Gateway {
         }
         let nameserver = Nameserver::resolve(&config.cluster.nameserver).await?;
         let state = Arc::new(State {
+            mirror: Arc::new(Mirror::new(Arc::clone(&provider), taps, Arc::clone(&metrics))),
             reach: Reach::new(&provider.network().routes),
             provider,
             policy: watch::Sender::new(Arc::new(Policy::new(config.allows.clone()))),
@@ -225,6 +241,7 @@ impl Gateway {
         tasks.spawn(Echoes::serve(Arc::clone(&state)));
         let auditing = Arc::clone(&state);
         tasks.spawn(async move { auditing.audit.serve(auditing.stop.clone()).await });
+        tasks.spawn(Arc::clone(&state.mirror).watch());
         let sessions = TaskTracker::new();
         tracing::info!(listen = %listener.local_addr(), "gateway ready");
         loop {
@@ -246,7 +263,7 @@ impl Gateway {
             () = shutdown.now.cancelled() => {}
         }
         state.stop.cancel();
-        let _ = timeout(GOODBYE_TIMEOUT, sessions.wait()).await;
+        let _ = timeout(GOODBYE_TIMEOUT, async { tokio::join!(sessions.wait(), state.mirror.end()) }).await;
         listener.flush().await;
         state.audit.finish().await;
         tracing::info!("gateway ended");

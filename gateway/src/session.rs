@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! serve ─ greet ─┬─ control::serve       says when the session leaves
+//!                ├─ mirror               its rules, and a task for each flow that is mirrored
 //!                ├─ streams::accept      a task for each stream, counted in `flows`
 //!                ├─ datagrams::receive, receive_large
 //!                └─ a task for each UDP flow and each large message
@@ -31,6 +32,7 @@ use crate::{
     datagrams,
     limits::{KeySlot, Rate, Slot, Slots},
     metrics::{Arrival, Held},
+    mirror::Lines,
     policy::Permissions,
     server::State,
     streams,
@@ -234,7 +236,8 @@ impl Session {
         self.tasks.spawn(streams::accept(Arc::clone(&self)));
         self.tasks.spawn(datagrams::receive(Arc::clone(&self)));
         self.tasks.spawn(datagrams::receive_large(Arc::clone(&self)));
-        let (code, reason) = self.until_over(control).await;
+        let mirror = self.state.mirror.serve(&self);
+        let (code, reason) = self.until_over(control, mirror).await;
         // Of no effect if the peer closed first.
         self.connection.close(code.wire(), reason.as_bytes());
         self.over.cancel();
@@ -251,9 +254,9 @@ impl Session {
         self.state.audit.write(&Event::SessionClosed { who, seconds, sent_bytes, received_bytes, reason });
     }
 
-    async fn until_over(&self, control: Control) -> (CloseCode, Cow<'static, str>) {
+    async fn until_over(&self, control: Control, mirror: Lines) -> (CloseCode, Cow<'static, str>) {
         let (code, reason) = tokio::select! {
-            left = control::serve(control, self.state.draining.clone()) => left,
+            left = control::serve(control, mirror, self.state.draining.clone()) => left,
             error = self.connection.closed() => {
                 tracing::debug!(session = self.number, %error, "link closed");
                 (CloseCode::Done, "the link ended")

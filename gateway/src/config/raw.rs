@@ -41,7 +41,13 @@ pub(super) struct Cluster {
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
     pub(super) name: Spanned<String>,
-    pub(super) netns: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    pub(super) netns: Vec<Spanned<String>>,
+    /// Numbers, and paths of files with one.
+    #[serde(default)]
+    pub(super) pid: Vec<Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(super) container: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +67,8 @@ pub(super) struct Limits {
     pub(super) dials_per_second: Option<Spanned<i64>>,
     pub(super) pending_dials: Option<Spanned<i64>>,
     pub(super) udp_flows: Option<Spanned<i64>>,
+    pub(super) mirrored_flows: Option<Spanned<i64>>,
+    pub(super) mirror_memory_mib: Option<Spanned<i64>>,
     pub(super) memory_mib: Option<Spanned<i64>>,
     pub(super) dial_timeout_seconds: Option<Spanned<i64>>,
     pub(super) drain_seconds: Option<Spanned<i64>>,

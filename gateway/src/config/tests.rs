@@ -41,7 +41,7 @@ fn a_good_file_becomes_what_it_says() {
     assert_eq!(config.listen, "0.0.0.0:7844".parse().unwrap());
     assert_eq!(config.cluster.nameserver, Nameserver::Address("10.96.0.10:53".parse().unwrap()));
     assert_eq!(config.cluster.namespaces, ["shop"]);
-    assert_eq!(config.targets[0].netns.len(), 2);
+    assert_eq!(config.targets[0].places.len(), 2);
     assert_eq!((config.allows[0].reach.len(), config.allows[0].mirror[0].to_string()), (2, "shop/*".to_owned()));
     assert_eq!(config.limits, Limits { streams: 100, ..Limits::default() });
 }
@@ -154,13 +154,38 @@ fn a_missing_key_is_named_with_an_example() {
 }
 
 #[test]
-fn a_target_without_a_namespace_is_named() {
-    let without = error("netns = [\"/run/netns/web-1\", \"/run/netns/web-2\"]\n", "");
-    let expected =
-        "gateway.toml:13: target[1].name: the target 'shop/deploy/web' has no network namespace: add netns = ";
-    assert!(without.starts_with(expected), "{without}");
-    let empty = error("[\"/run/netns/web-1\", \"/run/netns/web-2\"]", "[]");
-    assert!(empty.contains("target[1].netns: the target 'shop/deploy/web' has no network namespace"), "{empty}");
+fn a_target_may_name_processes_and_containers() {
+    let text = GOOD.replace("netns = [", "pid = [1234, \"/run/web.pid\"]\ncontainer = [\"4f1d9c02a7be\"]\nnetns = [");
+    let places = parse(&text).unwrap().targets.remove(0).places;
+    let expected = [
+        Place::Netns("/run/netns/web-1".into()),
+        Place::Netns("/run/netns/web-2".into()),
+        Place::Pid(1234),
+        Place::PidFile("/run/web.pid".into()),
+        Place::Container("4f1d9c02a7be".to_owned()),
+    ];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn a_place_that_is_none_is_named() {
+    let netns = "netns = [\"/run/netns/web-1\", \"/run/netns/web-2\"]";
+    for (to, expected) in [
+        ("", "gateway.toml:13: target[1].name: the target 'shop/deploy/web' has no replica: add netns = "),
+        ("netns = []", "13: target[1].name: the target 'shop/deploy/web' has no replica: add netns = "),
+        ("netns = [\"/a\", \"/a\"]", "14: target[1].netns: /a is in the list already"),
+        ("pid = [0]", "14: target[1].pid: 0 is no process: write its number, like 1234, or the path"),
+        ("pid = [true]", "14: target[1].pid: true is no process"),
+        ("pid = [\"web.pid\"]", "14: target[1].pid: \"web.pid\" is no process"),
+        (
+            "container = [\"web\"]",
+            "14: target[1].container: 'web' is no container: write the beginning of its id, 4 to 64",
+        ),
+        ("netns = \"/a\"", "14: target[1].netns: invalid type: string \"/a\", expected a sequence"),
+    ] {
+        let error = error(netns, to);
+        assert!(error.contains(expected), "\n got {error}\nwant {expected}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! From the form to what holds: addresses parsed, routes apart from each other, every target with a namespace.
+//! From the form to what holds: addresses parsed, routes apart from each other, every target with a place ([`super::target`]).
 
 use std::{
     collections::BTreeSet,
@@ -14,6 +14,7 @@ use toml::Spanned;
 use super::{
     Cluster, Config, Limits, Nameserver, ProviderKind, Target, allow,
     raw::{self, Misplaced},
+    target::{self, CONTAINER_CHARS, MOST_REPLICAS},
 };
 use crate::policy::{NotAMirror, NotAReach};
 
@@ -78,8 +79,20 @@ pub enum Problem {
     #[error("there is a target '{0}' already: give all of its namespaces in one netns list")]
     TargetTwice(String),
     /// A target without a place.
-    #[error("the target '{0}' has no network namespace: add netns = [\"/run/netns/NAME\"]")]
-    NoNetns(String),
+    #[error("the target '{0}' has no replica: add netns = [\"/run/netns/NAME\"], pid = [PID] or container = [\"ID\"]")]
+    NoReplica(String),
+    /// More replicas than a target may have.
+    #[error("{0} replicas, and a target has at most {MOST_REPLICAS}: make it several targets")]
+    Replicas(usize),
+    /// Neither a process nor a file with one.
+    #[error("{0} is no process: write its number, like 1234, or the path of a file that has it, like \"/run/web.pid\"")]
+    Pid(String),
+    /// Not a container's id.
+    #[error("'{0}' is no container: write the beginning of its id, {least} to {most} of 0-9 and a-f, like \"4f1d9c02a7be\"", least = CONTAINER_CHARS.start(), most = CONTAINER_CHARS.end())]
+    Container(String),
+    /// The same replica again.
+    #[error("{0} is in the list already: remove one of the two")]
+    ReplicaTwice(String),
     /// Not a name that an identity can have, nor a pattern of any.
     #[error(
         "'{0}' is no identity: write its name, or a pattern like ci-* or *; letters, digits, '@', '.', '_', '-' and '*'"
@@ -119,7 +132,7 @@ pub(super) fn config(file: raw::File, path: &Path) -> Checked<Config> {
     let metrics = file.metrics.as_ref().map(|text| metrics_address(text, listen)).transpose()?;
     let state_dir = absolute(&file.state_dir)?;
     let audit = file.audit.as_ref().map(absolute).transpose()?;
-    let targets = targets(&file.targets)?;
+    let targets = target::targets(&file.targets)?;
     let cluster = cluster(&file.cluster, &targets)?;
     let allows = allow::allows(&file.allows)?;
     Ok(Config {
@@ -148,7 +161,7 @@ fn metrics_address(text: &Spanned<String>, listen: SocketAddr) -> Checked<Socket
     Ok(metrics)
 }
 
-fn absolute(text: &Spanned<String>) -> Checked<PathBuf> {
+pub(super) fn absolute(text: &Spanned<String>) -> Checked<PathBuf> {
     let path = Path::new(text.get_ref());
     if path.is_absolute() { Ok(path.to_owned()) } else { Err(at(text, Problem::Path(text.get_ref().clone()))) }
 }
@@ -197,35 +210,6 @@ fn routes(list: &Spanned<Vec<Spanned<String>>>) -> Checked<Vec<Prefix>> {
     if routes.is_empty() { Err(at(list, Problem::NoRoutes)) } else { Ok(routes) }
 }
 
-fn targets(list: &[Spanned<raw::Target>]) -> Checked<Vec<Target>> {
-    let mut targets: Vec<Target> = Vec::new();
-    for raw in list {
-        let target = target(raw)?;
-        if targets.iter().any(|other| other.name == target.name) {
-            return Err(at(&raw.get_ref().name, Problem::TargetTwice(target.name)));
-        }
-        targets.push(target);
-    }
-    Ok(targets)
-}
-
-fn target(spanned: &Spanned<raw::Target>) -> Checked<Target> {
-    let raw = spanned.get_ref();
-    let name = raw.name.get_ref();
-    let parts: Vec<&str> = name.split('/').collect();
-    if parts.len() != 3 || !parts.iter().all(|part| is_domain(part)) || !is_label(parts[0]) {
-        return Err(at(&raw.name, Problem::TargetName(name.clone())));
-    }
-    let Some(netns) = &raw.netns else {
-        return Err(at(&raw.name, Problem::NoNetns(name.clone())));
-    };
-    if netns.get_ref().is_empty() {
-        return Err(at(netns, Problem::NoNetns(name.clone())));
-    }
-    let netns = netns.get_ref().iter().map(absolute).collect::<Checked<_>>()?;
-    Ok(Target { name: name.clone(), netns })
-}
-
 fn limits(raw: &raw::Limits) -> Checked<Limits> {
     let mut limits = Limits::default();
     let large = 1 << 20;
@@ -235,6 +219,8 @@ fn limits(raw: &raw::Limits) -> Checked<Limits> {
     set(&raw.dials_per_second, 1, u32::from(u16::MAX) * 16, |value| limits.dials_per_second = value)?;
     set(&raw.pending_dials, 1, large, |value| limits.pending_dials = value)?;
     set(&raw.udp_flows, 1, 65_536, |value| limits.udp_flows = value)?;
+    set(&raw.mirrored_flows, 1, large, |value| limits.mirrored_flows = value)?;
+    set(&raw.mirror_memory_mib, 1, 1_024, |value: usize| limits.mirror_memory_bytes = value << 20)?;
     set(&raw.memory_mib, 16, 2_048, |value: u32| limits.memory_bytes = value << 20)?;
     set(&raw.dial_timeout_seconds, 1, 600, |value| limits.dial_timeout = Duration::from_secs(value))?;
     set(&raw.drain_seconds, 1, 86_400, |value| limits.drain = Duration::from_secs(value))?;
@@ -267,6 +253,6 @@ pub(super) fn is_domain(text: &str) -> bool {
 }
 
 /// One label of a name, as Kubernetes has them.
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     is_domain(text) && !text.contains('.') && !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use certs::{Authority, Identity, SERVER_NAME};
-use gateway::{Gateway, Reloader, Shutdown, config::Config};
+use gateway::{Gateway, Reloader, Shutdown, StartTap, TapProgram, config::Config};
 use link::{
     carrier::CarrierChoice,
     control::{ToGateway, ToSession, Welcome, read_message, write_message},
@@ -28,11 +28,11 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 /// Where a gateway's keys are, and what it is configured with.
-pub(crate) struct Home(tempfile::TempDir);
+pub(crate) struct Home(pub(crate) tempfile::TempDir);
 
 /// A gateway that runs until dropped.
 pub(crate) struct Lab {
-    home: Home,
+    pub(crate) home: Home,
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
     pub(crate) shutdown: Shutdown,
@@ -115,10 +115,14 @@ impl Lab {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let home = Home::new();
+        Self::with_taps(Home::new(), Arc::new(TapProgram::own()), change).await
+    }
+
+    /// With taps that are started in another way.
+    pub(crate) async fn with_taps(home: Home, taps: Arc<dyn StartTap>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = home.config();
         change(&mut config);
-        let gateway = Gateway::start(&config).await.unwrap();
+        let gateway = Gateway::start_with(&config, taps).await.unwrap();
         let (address, metrics) = (gateway.local_addr(), gateway.metrics_addr().unwrap());
         let reloader = gateway.reloader(config.clone());
         let shutdown = Shutdown::default();

@@ -7,6 +7,7 @@ mod dns;
 mod echo;
 mod harness;
 mod limits;
+mod mirror;
 mod model;
 mod network;
 mod policy;

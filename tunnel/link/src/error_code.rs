@@ -61,5 +61,7 @@ pub const FLOW_RESET: VarInt = VarInt::from_u32(0x10);
 pub const STREAM_MALFORMED: VarInt = VarInt::from_u32(0x11);
 /// A stream above the session's limits.
 pub const STREAM_LIMIT: VarInt = VarInt::from_u32(0x12);
+/// A mirrored flow whose rule is off: what was under way is not sent any more.
+pub const MIRROR_ENDED: VarInt = VarInt::from_u32(0x14);
 /// A DNS query that the gateway could not get answered.
 pub const DNS_FAILED: VarInt = VarInt::from_u32(0x13);

@@ -1,0 +1,314 @@
+//! [`Queue`]: the frames of one mirrored flow that wait for one session, and what became of those that found no room. Pure.
+//!
+//! What is lost becomes a gap in its place: one frame for each reason, however much it was. A flow that found no room loses all
+//! until half of what it held is written, so that a slow session gets a few long runs and not single frames.
+//! Before: [`super::feed`]; after: [`super::writer`].
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use link::{
+    mirrored::Gap,
+    rules::{Loss, LossReason},
+};
+
+use super::counts;
+
+/// A smaller frame is copied out of the buffer that it was read into, which it would keep whole.
+const SMALL_BYTES: usize = 4 << 10;
+/// So is one that is not large, when it may have to wait for long.
+const MIDDLING_BYTES: usize = 32 << 10;
+/// A flow that holds so much has somebody slow at its end.
+const WAITING_BYTES: usize = 64 << 10;
+/// Small frames that are kept together at most.
+const GATHERED_BYTES: usize = 8 << 10;
+/// What a writer takes at once: what it took counts as held until it is written.
+const TAKEN_BYTES: usize = 512 << 10;
+const TAKEN_CHUNKS: usize = 64;
+/// An empty queue keeps room for so many, a larger one is given back.
+const KEPT_CHUNKS: usize = 4;
+
+/// Bytes for the stream, one or more frames.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    payload: Loss,
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    chunks: VecDeque<Chunk>,
+    /// Small frames, behind all chunks.
+    gathered: Vec<u8>,
+    gathered_payload: Loss,
+    /// Bytes here and with the writer.
+    held: usize,
+    /// The flow loses all until it holds no more than this.
+    loses_until: Option<usize>,
+    /// What was lost behind the last frame.
+    gaps: Option<Box<Gaps>>,
+    has_ended: bool,
+}
+
+/// Bytes and datagrams by reason.
+#[derive(Debug, Default)]
+struct Gaps([Loss; 8]);
+
+/// What a writer took.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Taken {
+    /// Bytes, frames' headers included.
+    pub(super) bytes: usize,
+    /// What they carry; `flows` is not used.
+    pub(super) payload: Loss,
+}
+
+impl Queue {
+    /// Whether a frame of this length finds room, if all flows leave so much free. One that does not begins a gap.
+    pub(super) fn has_room(&mut self, bytes: usize, free: usize) -> bool {
+        if self.loses_until.is_some_and(|until| self.held > until) {
+            return false;
+        }
+        let has_room = self.held + bytes <= free;
+        self.loses_until = (!has_room).then_some(self.held / 2);
+        has_room
+    }
+
+    /// Takes a frame of payload, behind what was lost before it.
+    pub(super) fn push(&mut self, frame: &Bytes, payload: Loss) {
+        self.put_gaps();
+        self.put(frame, payload);
+    }
+
+    /// A frame is lost for this reason.
+    pub(super) fn lose(&mut self, reason: LossReason, payload: Loss) {
+        let gap = &mut self.gaps.get_or_insert_default().0[counts::index(reason)];
+        gap.bytes = gap.bytes.saturating_add(payload.bytes);
+        gap.datagrams = gap.datagrams.saturating_add(payload.datagrams);
+    }
+
+    /// A gap that was there before: in its place, and together with the queue's own where it stands in one.
+    pub(super) fn push_gap(&mut self, frame: &Bytes, gap: Gap) {
+        if self.gaps.is_none() && self.loses_until.is_none() {
+            self.put(frame, Loss::default());
+        } else {
+            self.lose(gap.reason, Loss { flows: 0, bytes: gap.bytes, datagrams: gap.datagrams });
+        }
+    }
+
+    /// The last frame, which always finds room.
+    pub(super) fn end(&mut self, frame: &Bytes) {
+        self.put_gaps();
+        self.put(frame, Loss::default());
+        self.has_ended = true;
+    }
+
+    /// Bytes here and with the writer.
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether nothing is taken any more.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Moves what waits to `batch`, up to a bound; nothing if nothing waits.
+    pub(super) fn take(&mut self, batch: &mut Vec<Bytes>) -> Taken {
+        let mut taken = Taken::default();
+        while taken.bytes < TAKEN_BYTES && batch.len() < TAKEN_CHUNKS {
+            if self.chunks.is_empty() {
+                self.put_gathered();
+            }
+            let Some(chunk) = self.chunks.pop_front() else { break };
+            taken.bytes += chunk.bytes.len();
+            add(&mut taken.payload, chunk.payload);
+            batch.push(chunk.bytes);
+        }
+        if self.chunks.is_empty() && self.chunks.capacity() > KEPT_CHUNKS {
+            self.chunks = VecDeque::new();
+        }
+        taken
+    }
+
+    /// What was taken is written.
+    pub(super) const fn written(&mut self, taken: Taken) {
+        self.held -= taken.bytes;
+    }
+
+    fn put_gaps(&mut self) {
+        let Some(gaps) = self.gaps.take() else { return };
+        for (at, loss) in gaps.0.into_iter().enumerate().filter(|(_, loss)| *loss != Loss::default()) {
+            let reason = LossReason::from(u8::try_from(at).unwrap_or(u8::MAX));
+            let gap = Gap { reason, bytes: loss.bytes, datagrams: loss.datagrams };
+            self.gather(&gap.frame(), Loss::default());
+        }
+    }
+
+    fn put(&mut self, frame: &Bytes, payload: Loss) {
+        let is_slow = self.held > WAITING_BYTES;
+        if frame.len() < SMALL_BYTES {
+            return self.gather(frame, payload);
+        }
+        self.put_gathered();
+        self.held += frame.len();
+        let bytes = if is_slow && frame.len() < MIDDLING_BYTES { Bytes::copy_from_slice(frame) } else { frame.clone() };
+        self.chunks.push_back(Chunk { bytes, payload });
+    }
+
+    fn gather(&mut self, frame: &[u8], payload: Loss) {
+        if self.gathered.len() + frame.len() > GATHERED_BYTES {
+            self.put_gathered();
+        }
+        self.held += frame.len();
+        self.gathered.extend_from_slice(frame);
+        add(&mut self.gathered_payload, payload);
+    }
+
+    fn put_gathered(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.gathered);
+        bytes.shrink_to_fit();
+        let payload = std::mem::take(&mut self.gathered_payload);
+        self.chunks.push_back(Chunk { bytes: bytes.into(), payload });
+    }
+}
+
+const fn add(sum: &mut Loss, more: Loss) {
+    sum.bytes += more.bytes;
+    sum.datagrams += more.datagrams;
+}
+
+#[cfg(test)]
+mod tests {
+    use link::mirrored::{FrameHeader, FrameKind};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(len: usize, kind: FrameKind) -> Bytes {
+        let mut bytes = FrameHeader { kind, len }.encode().to_vec();
+        bytes.resize(FrameHeader::BYTES + len, 7);
+        bytes.into()
+    }
+
+    fn payload(len: usize) -> Loss {
+        Loss { flows: 0, bytes: len as u64, datagrams: 1 }
+    }
+
+    /// Payload bytes, lost bytes and gaps of a stream, which must be whole frames.
+    fn read(mut stream: &[u8]) -> (u64, u64, u64) {
+        let (mut carried, mut lost, mut gaps) = (0, 0, 0);
+        while let Some((head, rest)) = stream.split_first_chunk() {
+            let header = FrameHeader::decode(*head).unwrap();
+            let (body, rest) = rest.split_at(header.len);
+            match header.kind {
+                FrameKind::Datagram => carried += header.len as u64,
+                FrameKind::Gap => {
+                    lost += Gap::decode(body).unwrap().bytes;
+                    gaps += 1;
+                }
+                FrameKind::Gone => assert!(rest.is_empty()),
+                FrameKind::Bytes { .. } | FrameKind::Finished | FrameKind::Reset => unreachable!("not pushed"),
+            }
+            stream = rest;
+        }
+        (carried, lost, gaps)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_pushed_is_what_was_taken_and_what_the_gaps_say(
+            steps in prop::collection::vec((0usize..70_000, 0u8..5), 1..200), free in 1usize..400_000,
+        ) {
+            let (mut queue, mut stream, mut carried) = (Queue::default(), Vec::new(), 0);
+            let mut pushed = 0;
+            for (len, step) in steps {
+                match step {
+                    0 => {
+                        let mut batch = Vec::new();
+                        let taken = queue.take(&mut batch);
+                        prop_assert_eq!(batch.iter().map(Bytes::len).sum::<usize>(), taken.bytes);
+                        carried += taken.payload.bytes;
+                        stream.extend(batch.concat());
+                        queue.written(taken);
+                    }
+                    1 => {
+                        let gap = Gap { reason: LossReason::Ring, bytes: len as u64, datagrams: 0 };
+                        queue.push_gap(&Bytes::copy_from_slice(&gap.frame()), gap);
+                        pushed += len as u64;
+                    }
+                    _ => {
+                        let frame = frame(len, FrameKind::Datagram);
+                        if queue.has_room(frame.len(), free) {
+                            queue.push(&frame, payload(len));
+                        } else {
+                            queue.lose(LossReason::Lag, payload(len));
+                        }
+                        pushed += len as u64;
+                    }
+                }
+                prop_assert!(queue.held() <= free + 200 * 21);
+            }
+            queue.end(&frame(0, FrameKind::Gone));
+            loop {
+                let mut batch = Vec::new();
+                let taken = queue.take(&mut batch);
+                if batch.is_empty() {
+                    break;
+                }
+                carried += taken.payload.bytes;
+                stream.extend(batch.concat());
+                queue.written(taken);
+            }
+            prop_assert_eq!(queue.held(), 0);
+            let (read_carried, lost, _) = read(&stream);
+            prop_assert_eq!(read_carried, carried);
+            prop_assert_eq!(carried + lost, pushed);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_drops_to_half_before_it_takes_bytes_again() {
+        let (mut queue, mut batches) = (Queue::default(), Vec::new());
+        let big = frame(10_000, FrameKind::Datagram);
+        let push = |queue: &mut Queue| {
+            let has_room = queue.has_room(big.len(), 100_000);
+            if has_room {
+                queue.push(&big, payload(10_000));
+            } else {
+                queue.lose(LossReason::Lag, payload(10_000));
+            }
+            has_room
+        };
+        assert_eq!((0..20).filter(|_| push(&mut queue)).count(), 9);
+        let taken = queue.take(&mut batches);
+        assert_eq!((taken.bytes, queue.held()), (9 * 10_004, 9 * 10_004));
+        assert!(!push(&mut queue), "what the writer has is held");
+        queue.written(Taken { bytes: 4 * 10_004, payload: Loss::default() });
+        assert!(!push(&mut queue), "5 of 9");
+        queue.written(Taken { bytes: 10_004, payload: Loss::default() });
+        assert!(push(&mut queue), "4 of 9");
+        let mut batch = Vec::new();
+        queue.take(&mut batch);
+        assert_eq!(read(&batch.concat()), (10_000, 13 * 10_000, 1), "one gap of all that was lost, before the frame");
+    }
+
+    #[test]
+    fn small_frames_are_gathered_and_large_ones_share_their_buffer() {
+        let mut queue = Queue::default();
+        let small = frame(100, FrameKind::Datagram);
+        let large = frame(10_000, FrameKind::Datagram);
+        for bytes in [&small, &small, &large, &small] {
+            queue.push(bytes, payload(bytes.len() - 4));
+        }
+        let mut batch = Vec::new();
+        let taken = queue.take(&mut batch);
+        assert_eq!(batch.iter().map(Bytes::len).collect::<Vec<_>>(), [208, 10_004, 104]);
+        assert_eq!(batch[1].as_ptr(), large.as_ptr());
+        assert_eq!((taken.payload.bytes, taken.payload.datagrams), (10_300, 4));
+    }
+}
