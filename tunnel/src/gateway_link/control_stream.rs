@@ -11,6 +11,7 @@ use link::{
     version::Version,
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio_util::sync::CancellationToken;
 
 use super::WORDS_CHARS;
 use crate::{
@@ -21,33 +22,46 @@ use crate::{
 /// The protocol's version that added mirroring.
 const MIRRORING: Version = Version { major: 1, minor: 1 };
 
-/// Holds the stream until the link ends; its end, or nonsense on it, ends the link.
-pub(super) async fn hold(
-    connection: Connection,
-    send: SendStream,
-    recv: RecvStream,
-    status: Arc<SessionStatus>,
-    gateway: Version,
-) {
-    let knows = gateway >= MIRRORING;
-    let too_old = (!knows).then(|| {
-        format!("the gateway speaks protocol {gateway}, and mirroring came with {MIRRORING}: upgrade the gateway")
-    });
-    let link = status.mirror.link_up(too_old);
-    let error = tokio::select! {
-        error = hear(recv, &status, link) => error,
-        error = tell(&connection, send, &status, knows) => error,
-    };
-    status.mirror.link_down(link);
-    connection.close(CloseCode::Protocol.wire(), error.to_string().as_bytes());
+/// A link's control stream, whose two directions are held by [`ControlStream::hold`].
+pub(super) struct ControlStream {
+    pub(super) connection: Connection,
+    pub(super) status: Arc<SessionStatus>,
+    /// Cancelled when the gateway says that it ends.
+    pub(super) draining: CancellationToken,
+    /// What both sides speak.
+    pub(super) version: Version,
 }
 
-async fn hear(mut recv: RecvStream, status: &SessionStatus, link: LinkNumber) -> ControlError {
+impl ControlStream {
+    /// Holds the stream until the link ends; its end, or nonsense on it, ends the link.
+    pub(super) async fn hold(self, send: SendStream, recv: RecvStream) {
+        let Self { connection, status, draining, version } = self;
+        let knows = version >= MIRRORING;
+        let too_old = (!knows).then(|| {
+            format!("the gateway speaks protocol {version}, and mirroring came with {MIRRORING}: upgrade the gateway")
+        });
+        let link = status.mirror.link_up(too_old);
+        let error = tokio::select! {
+            error = hear(recv, &status, link, &draining) => error,
+            error = tell(&connection, send, &status, knows) => error,
+        };
+        status.mirror.link_down(link);
+        connection.close(CloseCode::Protocol.wire(), error.to_string().as_bytes());
+    }
+}
+
+async fn hear(
+    mut recv: RecvStream,
+    status: &SessionStatus,
+    link: LinkNumber,
+    draining: &CancellationToken,
+) -> ControlError {
     loop {
         match read_message::<ToSession>(&mut recv).await {
             Ok(ToSession::Draining { reason }) => {
                 let reason = printable(&reason, WORDS_CHARS);
                 tracing::info!(reason, "the gateway drains: the link ends when it does");
+                draining.cancel();
             }
             Ok(ToSession::RulesApplied { generation, outcomes }) => status.mirror.applied(link, generation, &outcomes),
             Ok(ToSession::Mirror(report)) => status.mirror.reported(link, report),
