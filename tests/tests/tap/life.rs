@@ -86,9 +86,9 @@ fn no_rule_is_no_ring_and_a_thousand_toggles_leave_nothing() {
 fn a_port_where_nobody_listens_is_said_until_somebody_does() {
     let target = Target::new();
     let mut tap = Tap::start(&target);
-    let unheard = |said| match said {
-        FromTap::RulesApplied { nobody_listens, .. } => nobody_listens,
-        other => panic!("{other:?}"),
+    let unheard = |said| {
+        let FromTap::RulesApplied { nobody_listens, .. } = said else { panic!("{said:?}") };
+        nobody_listens
     };
     let both = [port(PORT, TCP), port(PORT, RuleProtocol::Udp)];
     let expected = [TCP, RuleProtocol::Udp].map(|protocol| ListeningPort { port: PORT, protocol });
