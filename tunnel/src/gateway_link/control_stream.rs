@@ -1,5 +1,5 @@
 //! The control stream of a link, while it lives: what the gateway says is taken, and it is told the rules of the mirror, all of them at
-//! once, at the start and after every change. Before: [`super::GatewayLink`]; after: [`crate::mirror::rules`], `gateway::control`.
+//! once, at the start and after every change. Before: [`super::attempt`]; after: [`crate::mirror::rules`], `gateway::control`.
 
 use std::{future::pending, sync::Arc};
 
@@ -7,6 +7,7 @@ use link::{
     control::{ControlError, ToGateway, ToSession, read_message, write_message},
     error_code::CloseCode,
     printable::printable,
+    rules::RuleSet,
     transport::MAX_UNI_STREAMS,
     version::Version,
 };
@@ -43,7 +44,7 @@ impl ControlStream {
         let link = status.mirror.link_up(too_old);
         let error = tokio::select! {
             error = hear(recv, &status, link, &draining) => error,
-            error = tell(&connection, send, &status, knows) => error,
+            error = tell(&connection, send, &status, link, knows) => error,
         };
         status.mirror.link_down(link);
         connection.close(CloseCode::Protocol.wire(), error.to_string().as_bytes());
@@ -71,21 +72,32 @@ async fn hear(
     }
 }
 
-async fn tell(connection: &Connection, mut send: SendStream, status: &SessionStatus, knows: bool) -> ControlError {
+async fn tell(
+    connection: &Connection,
+    mut send: SendStream,
+    status: &SessionStatus,
+    link: LinkNumber,
+    knows: bool,
+) -> ControlError {
     let mut changes = status.mirror.changes();
     loop {
         // A session that has never had a rule says nothing of them.
         let has_changed = *changes.borrow_and_update() > 0;
+        let is_current = status.mirror.is_current(link);
         if knows && has_changed {
-            let rules = status.mirror.snapshot();
+            let mut rules = status.mirror.snapshot();
+            if !is_current {
+                // A link that drains beside the next one: what both copied would arrive twice.
+                rules = RuleSet { generation: rules.generation, rules: Vec::new() };
+            }
             let streams = if rules.rules.is_empty() { MAX_UNI_STREAMS } else { mirror::MAX_FLOWS };
             connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams));
             if let Err(error) = write_message(&mut send, &ToGateway::Rules(rules)).await {
                 return error;
             }
         }
-        if changes.changed().await.is_err() {
-            // The rules live as long as the session.
+        if !is_current || changes.changed().await.is_err() {
+            // There is nothing more to tell; the stream stays open as long as the link.
             pending::<()>().await;
         }
     }

@@ -170,7 +170,14 @@ impl HostRules {
             LinkNumber(table.epoch)
         };
         self.tell();
+        // A former link that only drains is to be told that it has no rules.
+        self.changed.send_modify(|_| {});
         number
+    }
+
+    /// Whether this is the last link that was made.
+    pub fn is_current(&self, link: LinkNumber) -> bool {
+        self.lock().epoch == link.0
     }
 
     /// A link has ended.

@@ -1,13 +1,16 @@
 //! UDP flows: a number on the link for each pair of addresses, payloads as QUIC datagrams, the large ones on streams of their own.
 //!
 //! 1. [`Outbound::datagram`] takes what a program sent and gives it to the link; without a link it is lost and counted, as on a wire.
-//! 2. [`follow_links`] reads what comes back, on every link.
+//! 2. [`follow_links`] reads what comes back, on every link; a stream that is a mirrored flow goes to [`crate::mirror`].
 //! 3. [`Outbound::arrived`] makes packets of it: UDP, echoes, and what could not be reached.
 
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use link::datagram::{Datagram, MAX_BYTES, Unreachable};
+use link::{
+    datagram::{Datagram, MAX_BYTES, Unreachable},
+    mirrored::MIRRORED,
+};
 use netstack::{
     drop_reason::DropReason,
     flow::FlowKey,
@@ -186,7 +189,7 @@ pub(super) async fn follow_links(outbound: Rc<Outbound>) {
             let outbound = Rc::clone(&outbound);
             let connection = link.link.connection;
             readers.spawn_local(async move {
-                tokio::join!(read_datagrams(&outbound, &connection), read_large(&outbound, &connection));
+                tokio::join!(read_datagrams(&outbound, &connection), accept_streams(&outbound, &connection));
             });
         }
         // Those of links that have ended.
@@ -204,21 +207,29 @@ async fn read_datagrams(outbound: &Outbound, connection: &Connection) {
     }
 }
 
-async fn read_large(outbound: &Rc<Outbound>, connection: &Connection) {
+async fn accept_streams(outbound: &Rc<Outbound>, connection: &Connection) {
     while let Ok(stream) = connection.accept_uni().await {
-        let slots = Rc::clone(&outbound.datagrams.borrow().receiving);
-        let reader = Rc::clone(outbound);
-        outbound.tasks.spawn_local(async move {
-            let Ok(_slot) = slots.try_acquire() else { return };
-            if let Ok(Some(bytes)) = timeout(LARGE_TIMEOUT, read_whole(stream)).await {
-                reader.arrived(&bytes);
-            }
-        });
+        outbound.tasks.spawn_local(read_stream(Rc::clone(outbound), stream));
     }
 }
 
-async fn read_whole(mut stream: RecvStream) -> Option<Vec<u8>> {
-    stream.read_to_end(MAX_BYTES).await.ok()
+/// A stream of the gateway's: its first byte tells what it is.
+async fn read_stream(outbound: Rc<Outbound>, mut stream: RecvStream) {
+    let Ok(Ok(Some(first))) = timeout(LARGE_TIMEOUT, stream.read_chunk(usize::MAX, true)).await else { return };
+    if first.bytes.first() == Some(&MIRRORED) {
+        return Rc::clone(&outbound.mirror).arrived(first.bytes, stream).await;
+    }
+    let slots = Rc::clone(&outbound.datagrams.borrow().receiving);
+    let Ok(_slot) = slots.try_acquire() else { return };
+    if let Ok(Some(bytes)) = timeout(LARGE_TIMEOUT, read_whole(&first.bytes, stream)).await {
+        outbound.arrived(&bytes);
+    }
+}
+
+async fn read_whole(first: &[u8], mut stream: RecvStream) -> Option<Vec<u8>> {
+    let most = MAX_BYTES.checked_sub(first.len())?;
+    let rest = stream.read_to_end(most).await.ok()?;
+    Some([first, &rest].concat())
 }
 
 const fn of_stack(why: Unreachable) -> icmp::Unreachable {
