@@ -4,12 +4,14 @@
 //! [`entry`] moves the process where it may make namespaces and leaves no trace, [`namespace`] makes one,
 //! [`wiring`] joins them, [`plan`] holds every address and name, [`services`] runs what the cluster offers
 //! ([`nameserver`], [`http`], [`echo`]), [`world`] composes all that, and [`targets`] adds pods whose traffic can be mirrored.
-//! A world has no idea what will join its halves: [`stage`] adds adit to it, [`tour`] holds the demo's steps and
-//! [`transcript`] shows them.
+//! A world has no idea what will join its halves: [`stage`] adds adit to it, [`tour`] and [`mirror_tour`] hold the
+//! demo's steps, [`load`] measures the pod in them, and [`transcript`] shows them.
 
 pub mod echo;
 pub mod entry;
 pub mod http;
+pub mod load;
+pub mod mirror_tour;
 pub mod nameserver;
 pub mod namespace;
 pub mod pattern;

@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> String {
 fn completions_hold_every_command_in_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = text(&adit(&["completions", shell]).stdout);
-        for command in ["connect", "status", "quit", "demo"] {
+        for command in ["connect", "status", "mirror", "quit", "demo"] {
             assert!(script.contains(command), "{shell} does not complete {command}");
         }
     }
@@ -33,6 +33,7 @@ fn manual_pages_hold_examples_and_exit_codes() {
     let page = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
     assert!(page("adit.1").contains("Exit codes"));
     assert!(page("adit-connect.1").contains("gateway.example.com:7844"));
+    assert!(page("adit-mirror.1").contains("8080:3000") && page("adit-mirror-off.1").contains("8080"));
 }
 
 #[test]

@@ -44,7 +44,7 @@ const SHOWN_LINES: usize = 60;
 const SEED: u64 = 1;
 
 /// What [`Lab::with_targets`] allows.
-pub const ALICE_MAY_ALL: &str = "[[allow]]\nname = \"alice\"\nreach = [\"*\"]\nmirror = [\"*\"]\n";
+pub const EVERYTHING: &str = "[[allow]]\nname = \"*\"\nreach = [\"*\"]\nmirror = [\"*\"]\n";
 
 /// A world, and the programs that run in it. All ends when it is dropped.
 #[derive(Debug)]
@@ -62,12 +62,12 @@ impl Lab {
         Self { emulator: None, targets: None, world: World::new(Uplink::Veth).expect("a world") }
     }
 
-    /// A world with pods whose traffic can be mirrored, on perfect links; alice may reach and mirror all of them.
+    /// A world with pods whose traffic can be mirrored, on perfect links; everyone may mirror all of them.
     #[track_caller]
     pub fn with_targets() -> Self {
         let mut lab = Self::new();
         lab.targets = Some(Targets::new(&lab.world, PodLink::Veth).expect("pods"));
-        lab.allow(ALICE_MAY_ALL);
+        lab.allow(EVERYTHING);
         lab
     }
 
@@ -81,7 +81,7 @@ impl Lab {
         lab.emulator = Some(emulator.expect("an emulated link"));
         targets.finish_link(pod).expect("an emulated link takes addresses");
         lab.targets = Some(targets);
-        lab.allow(ALICE_MAY_ALL);
+        lab.allow(EVERYTHING);
         lab
     }
 

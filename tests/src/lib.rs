@@ -2,6 +2,7 @@
 //!
 //! - [`machine`]: before `main`, the test process moves into namespaces of its own.
 //! - [`lab`]: a world for one test, programs in it, and adit's own two ([`programs`]).
+//! - [`mirror`]: a lab whose session mirrors, and [`recorder`]: a listener that keeps what comes.
 //! - [`impostor`]: a gateway that says what it should not.
 //! - [`process`]: a program that dies with its test and whose output shows when the test fails.
 //! - [`emulator`]: a link with delay, rate, loss and blackouts.
@@ -18,9 +19,11 @@ pub mod fuzz;
 pub mod impostor;
 pub mod lab;
 pub mod machine;
+pub mod mirror;
 pub mod observe;
 pub mod process;
 pub mod programs;
+pub mod recorder;
 pub mod sockets;
 pub mod tap;
 pub mod wait;

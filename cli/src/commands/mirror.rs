@@ -9,7 +9,6 @@ use tunnel::control::{
     mirror_message::{Listener, NewRule, Rejection, RuleReply, Selector, Standing},
     mirror_status::RuleStatus,
     state_dir::StateDir,
-    status::Status,
 };
 
 use super::mirror_print;
@@ -48,7 +47,7 @@ fn add(dir: &StateDir, new: &New) -> Result<Exit, Failure> {
     if !made.is_empty() {
         tell(dir, &made);
     }
-    if let Some(failure) = failed.iter().map(|reply| refusal(reply, &before)).reduce(worse) {
+    if let Some(failure) = failed.iter().map(refusal).reduce(worse) {
         return Err(failure);
     }
     if new.print { mirror_print::follow(dir, &made) } else { Ok(Exit::Done) }
@@ -106,7 +105,7 @@ fn change(dir: &StateDir, choice: &Choice, request: impl FnOnce(Selector) -> Req
             output::progress(format_args!("          {why}"));
         }
     }
-    failed.iter().map(|reply| refusal(reply, &status)).reduce(worse).map_or(Ok(Exit::Done), Err)
+    failed.iter().map(refusal).reduce(worse).map_or(Ok(Exit::Done), Err)
 }
 
 /// Without a choice it is the only rule; when there are several, one must be made.
@@ -159,14 +158,15 @@ fn ask(dir: &StateDir, request: &Request) -> Result<Vec<RuleReply>, Failure> {
 }
 
 /// Why a rule is not there, with its exit code and what to do.
-fn refusal(reply: &RuleReply, status: &Status) -> Failure {
+fn refusal(reply: &RuleReply) -> Failure {
     let rule = &reply.rule;
     let named = format!("{}, port {}", rule.target, rule.port);
     match &reply.standing {
-        Standing::Refused { reason } => {
-            let identity = &status.summary.link.identity;
-            Failure::new(Exit::Refused, format!("{identity} may not mirror {named}: {reason}"))
-        }
+        // What is missing in gateway.toml stands behind a colon.
+        Standing::Refused { reason } => match reason.split_once(": ") {
+            Some((what, missing)) => Failure::new(Exit::Refused, what).try_this(missing),
+            None => Failure::new(Exit::Refused, format!("{named}: {reason}")),
+        },
         Standing::UnknownTarget { nearest } => {
             let failure = Failure::new(Exit::Failed, format!("there is no target {}", rule.target));
             match nearest.split_first() {

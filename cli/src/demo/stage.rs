@@ -15,11 +15,14 @@ use anyhow::{Context, bail};
 
 use super::{
     plan,
+    targets::{PodLink, Targets},
     world::{Uplink, World},
 };
 
 /// The identity's name.
 pub const NAME: &str = "alice";
+/// What the identity may do.
+const ALLOW: &str = "[[allow]]\nname   = \"alice\"\nreach  = [\"*\"]\nmirror = [\"shop/*\"]\n";
 /// A gateway that does not listen by then has failed; it needs a few milliseconds.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks whether it listens.
@@ -30,6 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub struct Stage {
     /// The namespaces and their services.
     pub world: World,
+    /// The pods whose traffic can be mirrored.
+    pub targets: Targets,
     /// The identity's file.
     pub identity: PathBuf,
     adit: PathBuf,
@@ -46,12 +51,14 @@ impl Stage {
         let adit = env::current_exe().context("cannot tell which program this is")?;
         let program = gateway_program(&adit);
         let world = World::new(Uplink::Veth)?;
+        let targets = Targets::new(&world, PodLink::Veth)?;
+        world.set_gateway_tables(format!("{}\n{ALLOW}", targets.tables()));
         let config = world.write_gateway_config().context("cannot write gateway.toml")?;
         let identity = world.directory().join(format!("{NAME}.pem"));
         issue(&world, &program, &config, &identity)?;
         let gateway = start_gateway(&world, &program, &config)?;
         let state_dir = world.directory().join("adit");
-        let mut stage = Self { world, identity, adit, state_dir, gateway };
+        let mut stage = Self { world, targets, identity, adit, state_dir, gateway };
         stage.wait_for_gateway()?;
         Ok(stage)
     }

@@ -1,5 +1,5 @@
 //! The steps of the demo: join, use the cluster with ordinary programs, leave, and look whether the machine is as before.
-//! Before: [`crate::commands`]; after: [`super::stage`], [`super::transcript`].
+//! Before: [`crate::commands`]; after: [`super::stage`], [`super::transcript`], and [`super::mirror_tour`] for the mirror.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 
 use super::{
-    plan,
+    mirror_tour, plan,
     stage::{NAME, Stage},
     transcript::{Said, Transcript},
 };
@@ -30,13 +30,14 @@ pub fn show(keep: bool) -> anyhow::Result<u32> {
     let transcript = Transcript::new();
     transcript.heading("a developer's machine, a gateway and a cluster, in network namespaces of this machine");
     let stage = Stage::new()?;
-    transcript.note("office --- developer's machine --- gateway --- cluster (nameserver, web servers, echoes)");
+    transcript.note("office --- developer's machine --- gateway --- cluster (nameserver, web servers, echoes, pods)");
     transcript.note(format_args!("adit-gateway listens on {}; it issued an identity for {NAME}", stage.gateway()));
     let before = network(&stage);
     if join(&stage, &transcript)? {
         names(&stage, &transcript);
         traffic(&stage, &transcript);
         refusals(&stage, &transcript);
+        mirror_tour::show(&stage, &transcript).context("the mirror cannot be shown")?;
         if keep {
             shell(&stage, &transcript)?;
         }
@@ -138,6 +139,7 @@ fn shell(stage: &Stage, transcript: &Transcript) -> anyhow::Result<()> {
     transcript.heading("a shell on the developer's machine; leave it with Ctrl-D");
     transcript
         .note("try: adit status --watch; curl http://web/; dig AAAA web.shop; ping echo.shop; ip route show table all");
+    transcript.note("     adit mirror deploy/web 8080 --print &   and then: curl http://10.244.1.2:8080/hello");
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let mut command = stage.program(&shell);
     command.stdin(Stdio::inherit()).env("PS1", "(adit demo) $ ");
