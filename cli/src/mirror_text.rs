@@ -87,7 +87,8 @@ pub(crate) fn made(reply: &RuleReply, status: Option<&RuleStatus>, listens: Opti
     }
     let replicas = status.map(|status| status.replicas.as_slice()).unwrap_or_default();
     if !replicas.is_empty() {
-        row(&mut text, "replicas", &list(replicas.iter().map(replica)));
+        let is_on = reply.standing == Standing::On;
+        row(&mut text, "replicas", &list(replicas.iter().map(|of| replica(of, is_on))));
     }
     if let Listener::At(address) = reply.rule.listener {
         row(&mut text, "listener", &listener(address, listens));
@@ -119,9 +120,11 @@ fn listener(address: SocketAddr, listens: Option<bool>) -> String {
     }
 }
 
-fn replica(replica: &ReplicaStatus) -> String {
+/// A rule is on once all that are there are copied; the word of the last report may be older than that.
+fn replica(replica: &ReplicaStatus, is_on: bool) -> String {
     match &replica.state {
         ReplicaState::Tapped => replica.name.clone(),
+        ReplicaState::Starting if is_on => replica.name.clone(),
         ReplicaState::Starting => format!("{} (starting)", replica.name),
         ReplicaState::Silent => styled(WARN, format_args!("{} (silent)", replica.name)),
         ReplicaState::Failed { reason } => styled(BAD, format_args!("{} ({reason})", replica.name)),
@@ -153,7 +156,8 @@ pub(crate) fn table(rules: &[RuleStatus]) -> String {
     for (cells, style) in rows.iter().zip(styles) {
         let padded = cells.iter().enumerate().map(|(column, cell)| {
             let width = rows.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default();
-            let padded = format!("{cell:<width$}");
+            // Nothing is behind the last one.
+            let padded = if column + 1 == cells.len() { cell.clone() } else { format!("{cell:<width$}") };
             // The first column's colour is its rule's; the titles are dim all over.
             if column == 0 || style == DIM && cells[0] == "STATE" { styled(style, padded) } else { padded }
         });

@@ -5,7 +5,8 @@
 use std::{
     net::{IpAddr, SocketAddr, TcpStream},
     process::{Command, Output},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use cli::demo::{
@@ -29,6 +30,9 @@ pub const LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::
 
 /// What `off` promises: nothing more arrives from then on after the command returned.
 pub const SILENT_AFTER: Duration = Duration::from_millis(100);
+
+/// Between two looks at a rule: each costs a process.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A lab with targets, its gateway and alice's session.
 #[derive(Debug)]
@@ -97,7 +101,15 @@ impl Rig {
     /// Waits until the only rule is as `is` says.
     #[track_caller]
     pub fn until(&self, what: &str, is: impl Fn(&RuleStatus) -> bool) -> RuleStatus {
-        wait::until_some(what, PATIENCE, || Some(self.rule()).filter(|rule| is(rule)))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let rule = self.rule();
+            if is(&rule) {
+                return rule;
+            }
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}, but {rule:#?}");
+            thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// A connection of the client's pod.

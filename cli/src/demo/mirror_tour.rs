@@ -32,11 +32,11 @@ const RATE: f64 = 1e9;
 /// How long each half of the comparison takes.
 const COMPARED: Duration = Duration::from_secs(2);
 
-/// Shows it; the session is joined.
+/// Shows it; the session is joined. Returns the program that listens, so that what follows finds it as it was.
 ///
 /// # Errors
 /// What keeps it from being shown at all.
-pub fn show(stage: &Stage, transcript: &Transcript) -> io::Result<()> {
+pub fn show(stage: &Stage, transcript: &Transcript) -> io::Result<Services> {
     transcript.heading("mirror: what a pod receives comes here as well, and the pod goes on serving");
     transcript.note("in the cluster: two replicas of shop/deploy/web, web-1 and web-2, and a client that asks them");
     transcript.live("adit mirror deploy/web 8080:3000", stage.adit().args(["mirror", "deploy/web", "8080:3000"]))?;
@@ -70,9 +70,7 @@ pub fn show(stage: &Stage, transcript: &Transcript) -> io::Result<()> {
 
     transcript.heading("how fast the pod is for its client, with and without");
     compare(stage, transcript)?;
-    drop(listener);
-    transcript.live("adit mirror rm all", stage.adit().args(["mirror", "rm", "all"]))?;
-    Ok(())
+    Ok(listener)
 }
 
 fn start_listener(stage: &Stage, log: &RequestLog) -> io::Result<Services> {

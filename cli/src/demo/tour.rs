@@ -37,7 +37,7 @@ pub fn show(keep: bool) -> anyhow::Result<u32> {
         names(&stage, &transcript);
         traffic(&stage, &transcript);
         refusals(&stage, &transcript);
-        mirror_tour::show(&stage, &transcript).context("the mirror cannot be shown")?;
+        let _listener = mirror_tour::show(&stage, &transcript).context("the mirror cannot be shown")?;
         if keep {
             shell(&stage, &transcript)?;
         }
