@@ -2,7 +2,7 @@
 //!
 //! quinn hands over at most ten segments a call; the kernel takes 64 KiB. Consecutive batches with the same destination and
 //! segment size are joined and sent by one `sendmsg`, which takes about a tenth off the CPU of a bulk sender. A batch waits one
-//! round of the scheduler at most, for the flusher task to run: under a microsecond for a lone packet.
+//! round of the scheduler at most, for the flusher task to run; a lone packet does not wait.
 
 use std::{
     fmt, io,
@@ -18,19 +18,23 @@ use std::{
 
 use quinn::{
     AsyncUdpSocket, UdpPoller,
-    udp::{EcnCodepoint, RecvMeta, Transmit},
+    udp::{RecvMeta, Transmit},
 };
 use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::joined::Joined;
 use super::{Blocking, Poller, Writable};
+
+mod joined;
 
 /// Kernel buffer asked for in each direction: below 1 MiB a bulk flow loses packets, above 4 MiB nothing changes.
 pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-/// Largest joined batch: what one UDP send carries over IPv4, 65,507 bytes, is 45 segments of 1,452; 44 leaves room for IPv6.
-const JOINED_MAX_BYTES: usize = 44 * 1452;
+
+/// Messages received by one call, each of up to 64 segments. Usually one waits; quinn's 32 places would have to be laid out each time.
+const RECEIVED_AT_ONCE: usize = 8;
 
 /// A UDP socket under QUIC.
 pub struct UdpCarrier {
@@ -43,44 +47,6 @@ pub struct UdpCarrier {
     /// Sends and receives that ended in `ECONNREFUSED` since the last packet arrived: only a connected socket sees them.
     refusals: AtomicU32,
     refused: Notify,
-}
-
-/// Segments of one size for one destination, waiting for more of them.
-#[derive(Default)]
-struct Joined {
-    bytes: Vec<u8>,
-    destination: Option<SocketAddr>,
-    src_ip: Option<std::net::IpAddr>,
-    ecn: Option<EcnCodepoint>,
-    segment_size: usize,
-}
-
-impl Joined {
-    /// Whether `transmit` can go out in the same send: everything equal, and the last segment so far a full one. A shorter packet
-    /// ends a batch of several, but is not put behind a lone larger one: that may be an MTU probe, and the kernel's `EINVAL` for
-    /// a batch of too large segments would look as if the device could not segment at all.
-    fn takes(&self, transmit: &Transmit<'_>) -> bool {
-        let segment_size = transmit.segment_size.unwrap_or(transmit.contents.len());
-        self.destination == Some(transmit.destination)
-            && self.ecn == transmit.ecn
-            && self.src_ip == transmit.src_ip
-            && self.bytes.len().is_multiple_of(self.segment_size)
-            && (self.segment_size == segment_size
-                || (transmit.segment_size.is_none()
-                    && segment_size < self.segment_size
-                    && self.bytes.len() > self.segment_size))
-            && self.bytes.len() + transmit.contents.len() <= JOINED_MAX_BYTES
-    }
-
-    fn push(&mut self, transmit: &Transmit<'_>) {
-        if self.bytes.is_empty() {
-            self.destination = Some(transmit.destination);
-            self.src_ip = transmit.src_ip;
-            self.ecn = transmit.ecn;
-            self.segment_size = transmit.segment_size.unwrap_or(transmit.contents.len());
-        }
-        self.bytes.extend_from_slice(transmit.contents);
-    }
 }
 
 impl UdpCarrier {
@@ -150,6 +116,13 @@ impl UdpCarrier {
             self.refusals.fetch_add(1, Ordering::Relaxed);
             self.refused.notify_waiters();
         }
+    }
+
+    /// The socket is empty: whatever comes next makes it readable again, so nobody has to ask it once more to hear that.
+    fn forget_readiness(&self) {
+        let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        // The error is our own.
+        let _ = self.io.try_io(Interest::READABLE, empty);
     }
 
     fn lock(&self) -> MutexGuard<'_, Joined> {
@@ -229,8 +202,12 @@ impl AsyncUdpSocket for UdpCarrier {
         }
         let first = joined.bytes.is_empty();
         joined.push(transmit);
-        if joined.bytes.len() + joined.segment_size > JOINED_MAX_BYTES {
+        if joined.is_full() {
             // Refused for now is fine: it is held here, and the flusher waits for the socket.
+            let _ = self.flush(&mut joined);
+        }
+        if first && transmit.segment_size.is_none() {
+            // quinn has no more for now, so waiting would only delay it. Refused is fine, as above.
             let _ = self.flush(&mut joined);
         }
         if first && !joined.bytes.is_empty() {
@@ -247,9 +224,13 @@ impl AsyncUdpSocket for UdpCarrier {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
-            match self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta)) {
+            let most = bufs.len().min(RECEIVED_AT_ONCE);
+            match self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), &mut bufs[..most], meta)) {
                 Ok(count) => {
                     self.refusals.store(0, Ordering::Relaxed);
+                    if count < most {
+                        self.forget_readiness();
+                    }
                     return Poll::Ready(Ok(count));
                 }
                 // Also what a connected socket reports of earlier sends; none of it ends the carrier.
@@ -299,3 +280,6 @@ impl fmt::Debug for UdpCarrier {
         f.debug_struct("UdpCarrier").field("local", &self.io.local_addr().ok()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
