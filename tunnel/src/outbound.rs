@@ -60,6 +60,8 @@ pub struct Outbound {
     rings: RefCell<RingPool>,
     scratch: RefCell<Box<[u8]>>,
     timers: Timers,
+    /// Flows whose kernel waits for an answer to what it sent this turn. At most one entry a packet of the turn.
+    unanswered: RefCell<Vec<Rc<TcpEntry>>>,
     datagrams: RefCell<DatagramFlows>,
     mirror: Rc<Mirror>,
     echoes: RefCell<icmp::Echoes>,
@@ -92,6 +94,7 @@ impl Outbound {
             rings: RefCell::new(RingPool::new(HOT_RINGS)),
             scratch: RefCell::new(vec![0; virtio::SCRATCH_BYTES].into()),
             timers: Timers::default(),
+            unanswered: RefCell::default(),
             datagrams: RefCell::default(),
             mirror,
             echoes: RefCell::default(),
@@ -110,16 +113,19 @@ impl Outbound {
         &self.names
     }
 
-    /// Runs until `stop`, or until the device is gone. Must be called on a `LocalSet`.
+    /// Runs until `stop`, or until the device is gone. Must be called on a `LocalRuntime`.
     ///
     /// # Errors
     /// What the device answers.
     pub async fn run(self: &Rc<Self>, stop: &CancellationToken) -> io::Result<()> {
         self.tasks.spawn_local(stop.clone().run_until_cancelled_owned(udp::follow_links(Rc::clone(self))));
         self.tasks.spawn_local(stop.clone().run_until_cancelled_owned(timers::fire(Rc::clone(self))));
-        let read = stop.run_until_cancelled(self.read_device()).await;
+        // A task of its own, not part of the future that the thread blocks on: the scheduler asks the kernel before it polls that one.
+        let reader = Rc::clone(self);
+        let reader = stop.clone().run_until_cancelled_owned(async move { reader.read_device().await });
+        let read = self.tasks.spawn_local(reader).await;
         self.reset_all();
-        read.unwrap_or(Ok(()))
+        read.unwrap_or_else(|panicked| Some(Err(panicked.into()))).unwrap_or(Ok(()))
     }
 
     async fn read_device(self: &Rc<Self>) -> io::Result<()> {
@@ -134,7 +140,18 @@ impl Outbound {
                 }
             }
             tokio::task::yield_now().await;
+            self.answer();
         }
+    }
+
+    /// Acknowledges what the last turn brought: once a flow, and only now that it is on its way to the gateway.
+    fn answer(&self) {
+        let mut flows = self.unanswered.take();
+        for flow in flows.drain(..) {
+            flow.answer(self);
+        }
+        // Its room is kept for the next turn.
+        self.unanswered.replace(flows);
     }
 
     fn packet(self: &Rc<Self>, bytes: &[u8]) {

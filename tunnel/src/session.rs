@@ -13,7 +13,7 @@ mod machine;
 use std::{sync::Arc, time::SystemTime};
 
 use certs::Identity;
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::machine::{Machine, Seen};
@@ -38,12 +38,13 @@ pub fn run(
     mut progress: impl FnMut(Progress),
     stop: &CancellationToken,
 ) -> Result<(), SessionError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Not a `LocalSet` on a plain runtime: each wake-up across the two would ask the kernel for events once more.
+    let runtime = Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(LocalOptions::default())
         .map_err(|source| SessionError::Host { action: "start the session's runtime", source })?;
     let session = Session { options, status, stop, tasks: TaskTracker::new() };
-    LocalSet::new().block_on(&runtime, session.live(&mut progress))
+    runtime.block_on(session.live(&mut progress))
 }
 
 /// What every part of a session's life needs.

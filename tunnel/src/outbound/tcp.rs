@@ -46,6 +46,8 @@ struct Flow {
     waker: Waker,
     /// When the heap will look at this flow.
     due: Option<Moment>,
+    /// [`TcpEntry::answer`] is due at the end of the turn.
+    unanswered: bool,
     /// The application's FIN went to the stream.
     finished_to_stream: bool,
     /// The stream's FIN went to the application.
@@ -113,6 +115,7 @@ impl TcpEntry {
             stream: Stream::Dialing,
             waker: Waker::noop().clone(),
             due: None,
+            unanswered: false,
             finished_to_stream: false,
             finished_to_host: false,
             over: false,
@@ -120,13 +123,28 @@ impl TcpEntry {
         Self { key, flow: RefCell::new(flow) }
     }
 
-    fn segment(&self, outbound: &Outbound, segment: &Segment<'_>, now: Moment) -> Ingress {
+    fn segment(self: &Rc<Self>, outbound: &Outbound, segment: &Segment<'_>, now: Moment) -> Ingress {
         let mut flow = self.flow.borrow_mut();
         let taken = flow.tcp.ingress(segment, now);
-        if taken == Ingress::Taken {
+        if taken == Ingress::Superseded {
+            return taken;
+        }
+        if matches!(flow.stream, Stream::Link(..)) {
+            flow.send_on(outbound);
+            if !std::mem::replace(&mut flow.unanswered, true) {
+                outbound.unanswered.borrow_mut().push(Rc::clone(self));
+            }
+        } else {
             flow.pump_and_wake(outbound, self.key, now);
         }
         taken
+    }
+
+    /// What a segment has to be answered with, behind the bytes that it brought.
+    pub(super) fn answer(&self, outbound: &Outbound) {
+        let mut flow = self.flow.borrow_mut();
+        flow.unanswered = false;
+        flow.pump_and_wake(outbound, self.key, outbound.now());
     }
 
     /// A timer of this flow fired.
@@ -270,6 +288,16 @@ async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<S
 }
 
 impl Flow {
+    /// Gives the stream what a segment brought, and nothing else yet: the driver sends it before anything is answered.
+    fn send_on(&mut self, outbound: &Outbound) {
+        if self.over {
+            return;
+        }
+        let waker = self.waker.clone();
+        // A stream that is gone says so again when the segment is answered.
+        let _ = self.fill_stream(outbound, &mut Context::from_waker(&waker));
+    }
+
     /// Pumps outside the flow's task, and lets the task notice the end.
     fn pump_and_wake(&mut self, outbound: &Outbound, key: FlowKey, now: Moment) {
         let finished_before = self.finished_to_host;
