@@ -9,7 +9,7 @@
 //! 1. [`Mirror::arrived`]: [`arrival`] reads what the flow is and finds its [`live_rule`];
 //! 2. [`frames`] takes its stream apart;
 //! 3. [`connection`] follows a TCP connection ([`http1`], [`sniff`]) and passes it to a [`copy`], with a [`proxy_header`] if its rule
-//!    says so; [`datagrams`] passes on a UDP flow; [`print`] tells those who watch;
+//!    says so; [`datagrams`] passes on a UDP flow; [`mod@print`] tells those who watch;
 //! 4. [`budget`] bounds what all of them hold.
 //!
 //! A stream is always read: one that is not would hold up the link's other flows. What a listener does not take is lost to that flow
