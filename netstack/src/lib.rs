@@ -11,7 +11,9 @@
 //!
 //! The caller (`tunnel::outbound`) strips the virtio header, then [`packet::Packet::parse`], [`segment::Segment::parse`],
 //! [`flow_table::FlowTable::lookup`], [`tcp_flow::TcpFlow::ingress`], `recv`, `send`, and `egress` straight into `write(2)`.
-//! Nothing here verifies a checksum: the kernel leaves them unfinished on a device with `IFF_VNET_HDR`.
+//! A tap calls [`packet::Packet::parse_captured`], [`reassembly::Segment::parse`] and [`reassembly::Reassembler::segment`].
+//! Nothing here verifies a checksum, unless asked ([`reassembly::checksum_holds`]): the kernel leaves them unfinished on a device with
+//! `IFF_VNET_HDR`, and in what a tap sees of its own machine.
 
 pub mod drop_reason;
 pub mod flow;

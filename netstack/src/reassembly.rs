@@ -191,8 +191,7 @@ impl Reassembler {
         let State::Open(stream) = &mut slot.state else { return };
         if segment.flags.contains(Flags::SYN) && !segment.flags.contains(Flags::RST) {
             // RFC 5961 4.2: it changes nothing by itself. The client's reset follows, or what continues this SYN.
-            let first = segment.seq.wrapping_add(1);
-            stream.rival = Some(first).filter(|_| segment.opens() && stream.first() != Some(first));
+            stream.rival = handshake::rival(segment, stream.first(), stream.ahead(segment.seq));
             return;
         }
         if let Some(first) =

@@ -63,7 +63,7 @@ impl Reassembler {
             Standing::Open => None,
             Standing::Finished => Some(Event::Finished),
             Standing::Reset => Some(Event::Reset),
-            Standing::Gone => Some(Event::Gone),
+            Standing::Gone | Standing::Unclear => Some(Event::Gone),
         };
         if let Some(last) = last {
             sink(slot.id, last);

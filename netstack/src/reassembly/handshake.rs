@@ -9,6 +9,9 @@ use super::segment::{Flags, Segment};
 /// A receiver offers no more in its SYN (RFC 7323 2.2: that window is not scaled), so nothing beyond comes before the handshake is over.
 const FIRST_WINDOW: u32 = 65_535;
 
+/// Segments within so many bytes belong to one stream rather than to two.
+const NEAR: u32 = 1 << 20;
+
 #[derive(Debug)]
 pub(super) struct Embryo {
     /// The sequence number of the stream's first byte.
@@ -69,6 +72,13 @@ impl Embryo {
             None => Follow::Stranger,
         }
     }
+}
+
+/// Where a stream would begin that this SYN opens under the name of one which began at `own`, when that is known, and is `ahead` of
+/// what the old expects. A copy of the old one's own SYN opens none, and what begins near the old stream can't be told from it.
+pub(super) fn rival(syn: &Segment<'_>, own: Option<u32>, ahead: i32) -> Option<u32> {
+    let first = syn.seq.wrapping_add(1);
+    (syn.opens() && own != Some(first) && ahead.unsigned_abs() > NEAR).then_some(first)
 }
 
 /// Whether `segment` continues a SYN whose stream begins at `first`, rather than a stream that expects a number `ahead` of it.

@@ -8,9 +8,12 @@
 //! - one that starts inside a segment loses against that.
 //!
 //! Linux may join touching segments into one meanwhile, or not (`skb_try_coalesce`), which can't be seen from outside. Where the outcome
-//! depends on it and the bytes are not the same, they are [`Content::Disputed`], and become a gap.
+//! depends on it and the bytes are not the same, they are [`Content::Disputed`], and become a gap; and a stream that goes on behind its FIN is
+//! [`Standing::Unclear`] from then on: what is joined to a FIN takes its place in Linux.
 
 use std::collections::BTreeMap;
+
+use super::stream::Standing;
 
 /// What a piece costs besides its bytes: allocation, map entry. Counted, or a flood of single bytes would take 100 times the limit.
 const PIECE_BYTES: usize = 128;
@@ -35,8 +38,6 @@ pub(super) enum Content {
 /// Where the stream ends.
 #[derive(Debug, Clone, Copy)]
 struct Fin {
-    /// Where the segment that has it starts.
-    start: u64,
     at: u64,
     epoch: u32,
 }
@@ -111,12 +112,16 @@ impl Held {
         self.fin.map_or(pieces, |fin| pieces.max(fin.at + 1))
     }
 
-    /// Whether the stream ends at `offset`.
-    pub(super) fn ends_at(&self, offset: u64) -> bool {
-        self.fin.is_some_and(|fin| fin.at == offset)
+    /// What becomes of the stream when everything before `offset` has come in order.
+    pub(super) fn ending(&self, offset: u64) -> Standing {
+        match self.fin {
+            Some(fin) if fin.at < offset => Standing::Unclear,
+            Some(fin) if fin.at == offset => Standing::Finished,
+            _ => Standing::Open,
+        }
     }
 
-    /// Everything before `offset` has come in order: forgets it, and a FIN that was no end.
+    /// Everything before `offset` has come in order: forgets it.
     pub(super) fn passed(&mut self, offset: u64) {
         while let Some(entry) = self.pieces.first_entry().filter(|entry| *entry.key() < offset) {
             let (start, mut piece) = entry.remove_entry();
@@ -126,7 +131,6 @@ impl Held {
                 self.put(offset, piece);
             }
         }
-        self.fin = self.fin.filter(|fin| fin.at >= offset);
     }
 
     /// The piece that begins at `offset`.
@@ -139,32 +143,27 @@ impl Held {
     /// The whole of it is `by` further behind than thought.
     pub(super) fn shift(&mut self, by: u64) {
         self.pieces = std::mem::take(&mut self.pieces).into_iter().map(|(start, piece)| (start + by, piece)).collect();
-        self.fin = self.fin.map(|fin| Fin { start: fin.start + by, at: fin.at + by, ..fin });
+        self.fin = self.fin.map(|fin| Fin { at: fin.at + by, ..fin });
     }
 
     /// Holds a segment that starts behind a hole.
-    pub(super) fn insert(&mut self, mut arrival: Arrival<'_>) {
-        match self.fin {
-            // What is behind a FIN is ignored; what starts with or before the FIN's segment and goes on shows it to be none.
-            Some(fin) if arrival.end() > fin.at && arrival.start > fin.start => {
-                let room = fin.at.saturating_sub(arrival.start);
-                arrival.payload = &arrival.payload[..to_usize(room).min(arrival.payload.len())];
-                (arrival.pushed, arrival.fin) = (false, false);
-            }
-            Some(fin) if arrival.end() > fin.at => self.fin = None,
-            _ => {}
+    pub(super) fn insert(&mut self, arrival: Arrival<'_>) -> Standing {
+        let end = arrival.end();
+        let contradicted = match self.fin {
+            Some(fin) => end > fin.at || arrival.fin && end != fin.at,
+            None => arrival.fin && end < self.end(),
+        };
+        if contradicted {
+            return Standing::Unclear;
         }
-        if arrival.fin && self.fin.is_none() && !self.covers(arrival.start, arrival.end() + 1) {
-            self.fin = Some(Fin { start: arrival.start, at: arrival.end(), epoch: arrival.epoch });
+        let adds_fin = arrival.fin && self.fin.is_none();
+        if adds_fin {
+            self.fin = Some(Fin { at: end, epoch: arrival.epoch });
         }
         if !arrival.payload.is_empty() {
-            self.insert_bytes(arrival);
+            self.insert_bytes(arrival, adds_fin);
         }
-    }
-
-    /// Whether one piece has all of `start..end`.
-    fn covers(&self, start: u64, end: u64) -> bool {
-        self.piece_at(start).is_some_and(|(_, piece_end)| piece_end >= end)
+        Standing::Open
     }
 
     /// The start and the end of the piece that has `offset`.
@@ -174,7 +173,7 @@ impl Held {
         (end > offset).then_some((start, end))
     }
 
-    fn insert_bytes(&mut self, arrival: Arrival<'_>) {
+    fn insert_bytes(&mut self, arrival: Arrival<'_>, adds_fin: bool) {
         let (start, end) = (arrival.start, arrival.end());
         let before = start.checked_sub(1).and_then(|last| self.piece_at(last));
         // From where on the segment is of use, and up to where its use depends on what Linux has joined.
@@ -182,6 +181,8 @@ impl Held {
             None => (start, start),
             // Linux may have joined it to what ends here, before it saw what begins here.
             Some((piece_start, _)) if start == piece_start && before.is_some() => (start, self.run_end(start)),
+            // A FIN counts: with one more, it is the longer. Whether a FIN that came before is part of the piece is not known.
+            Some(piece) if arrival.fin && piece == (start, end) => (start, if adds_fin { start } else { end }),
             Some((_, piece_end)) if end <= piece_end => return,
             Some((piece_start, piece_end)) if start > piece_start => (piece_end, self.run_end(piece_end)),
             Some((_, piece_end)) if self.pieces.contains_key(&piece_end) => (start, self.run_end(start)),

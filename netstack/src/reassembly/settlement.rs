@@ -204,8 +204,9 @@ impl Stream {
             // It was put where the sequence numbers said, which have been round since.
             self.held = None;
         }
-        if self.advance_to(to, out) == Standing::Finished {
-            return Standing::Finished;
+        let standing = self.advance_to(to, out);
+        if standing != Standing::Open {
+            return standing;
         }
         if silent || self.lost_track.is_none() {
             self.epoch = self.epoch.max(asked.epoch);

@@ -29,6 +29,8 @@ pub(super) enum Standing {
     Finished,
     Reset,
     Gone,
+    /// Gone, and what still comes of it is of no use.
+    Unclear,
 }
 
 /// How offsets in a stream compare to what the target counts.
@@ -217,7 +219,7 @@ impl Stream {
             let pushed = segment.flags.contains(Flags::PSH);
             let epoch = arrived.epoch;
             let held = self.held.get_or_insert_default();
-            held.insert(Arrival { start, payload: segment.payload, fin, pushed, epoch });
+            return held.insert(Arrival { start, payload: segment.payload, fin, pushed, epoch });
         }
         Standing::Open
     }
@@ -228,8 +230,9 @@ impl Stream {
         let Ok(ahead) = u64::try_from(ahead) else { return Standing::Open };
         let at = self.next + ahead;
         let missed = self.epoch != arrived.epoch && ahead <= MAX_WINDOW && self.lost_track.is_none();
-        if missed && self.advance_to(at, out) == Standing::Finished {
-            return Standing::Finished;
+        let standing = if missed { self.advance_to(at, out) } else { Standing::Open };
+        if standing != Standing::Open {
+            return standing;
         }
         let behind_all = self.held.as_ref().is_some_and(|held| held.end() == at);
         if ahead == 0 || missed || behind_all { Standing::Reset } else { Standing::Open }

@@ -10,8 +10,6 @@ fn a_fin_ends_the_stream_behind_everything_before_it() {
     tap.open(1, 100);
     tap.send(1, 103, ACK | FIN, b"def");
     tap.send(1, 106, ACK | FIN, &[]);
-    tap.send(1, 107, ACK, b"beyond");
-    tap.send(1, 105, ACK, b"fbeyond");
     assert_eq!((tap.only().parts.len(), tap.only().end), (0, None), "it is ahead of a hole");
     tap.send(1, 100, ACK, b"abc");
     assert_eq!((&tap.only().parts, tap.only().end), (&vec![bytes(b"abcdef")], Some(End::Finished)));
@@ -19,6 +17,29 @@ fn a_fin_ends_the_stream_behind_everything_before_it() {
     tap.send(1, 107, ACK, b"beyond");
     tap.send(1, 107, RST, &[]);
     assert_eq!((tap.seen.len(), tap.reassembler.held_bytes()), (1, 0));
+}
+
+#[test]
+fn a_client_that_goes_on_behind_its_fin_is_followed_no_further() {
+    for beyond in [(106, &b"!"[..]), (107, b"beyond"), (105, b"fbeyond")] {
+        for fin_first in [true, false] {
+            let mut tap = Tap::new();
+            tap.open(1, 98);
+            tap.send(1, 98, ACK, b"ab");
+            if fin_first {
+                tap.send(1, 103, ACK | FIN, b"def");
+            }
+            tap.send(1, beyond.0, ACK, beyond.1);
+            tap.send(1, 103, ACK | FIN, b"def");
+            tap.send(1, 100, ACK, b"abc");
+            assert_eq!((&tap.only().parts, tap.only().end), (&vec![bytes(b"ab")], Some(End::Gone)));
+        }
+    }
+    let mut tap = Tap::new();
+    tap.open(1, 100);
+    tap.send(1, 103, ACK | FIN, b"def");
+    tap.send(1, 100, ACK, b"abcdefg");
+    assert_eq!((&tap.only().parts, tap.only().end), (&vec![bytes(b"abcdefg")], Some(End::Gone)));
 }
 
 #[test]

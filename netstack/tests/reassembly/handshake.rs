@@ -113,13 +113,15 @@ fn a_new_connection_under_an_old_name_ends_the_old() {
     let mut tap = Tap::new();
     tap.open(1, 100);
     tap.send(1, 100, ACK, b"old");
-    tap.send(1, 4_999, SYN, &[]);
-    assert_eq!(tap.only().end, None, "a SYN alone is challenged by the target");
+    tap.send(1, 104, SYN, &[]);
+    tap.send(1, 105, ACK, b"of the old");
+    tap.send(1, 9_999_999, SYN, &[]);
+    assert_eq!(tap.only().end, None, "a SYN alone is challenged by the target, and one within the stream is none");
     tap.send(1, 103, ACK, b"er");
-    tap.send(1, 5_000, ACK, &[]);
-    tap.send(1, 5_000, ACK, b"new");
+    tap.send(1, 10_000_000, ACK, &[]);
+    tap.send(1, 10_000_000, ACK, b"new");
     let [old, new] = &tap.seen[..] else { panic!("{:?}", tap.seen) };
-    assert_eq!((&old.parts, old.end), (&vec![bytes(b"older")], Some(End::Gone)));
+    assert_eq!((&old.parts, old.end), (&vec![bytes(b"olderof the old")], Some(End::Gone)));
     assert_eq!((new.from_start, &new.parts, new.end), (true, &vec![bytes(b"new")], None));
     assert_ne!(old.id, new.id);
 }

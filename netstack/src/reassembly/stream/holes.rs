@@ -15,9 +15,10 @@ impl Stream {
     pub(in crate::reassembly) fn drain<'a>(&mut self, out: &mut impl FnMut(Event<'a>)) -> Standing {
         while let Some(held) = &mut self.held {
             held.passed(self.next);
-            if held.ends_at(self.next) {
+            let ending = held.ending(self.next);
+            if ending != Standing::Open {
                 self.held = None;
-                return Standing::Finished;
+                return ending;
             }
             if let Some(piece) = held.take(self.next) {
                 let (len, pushed, starts_segment) = (piece.len(), piece.pushed, piece.starts_segment);
@@ -53,8 +54,9 @@ impl Stream {
     /// Waits for nothing any longer.
     pub(in crate::reassembly) fn give_up_all<'a>(&mut self, out: &mut impl FnMut(Event<'a>)) -> Standing {
         while self.held.is_some() {
-            if self.give_up_hole(GapReason::Ring, out) == Standing::Finished {
-                return Standing::Finished;
+            let standing = self.give_up_hole(GapReason::Ring, out);
+            if standing != Standing::Open {
+                return standing;
             }
         }
         Standing::Open
@@ -65,8 +67,9 @@ impl Stream {
         while self.next < offset {
             let to = if self.held.is_some() { self.hole_end().min(offset) } else { offset };
             self.gap_to(to, GapReason::Ring, out);
-            if self.drain(out) == Standing::Finished {
-                return Standing::Finished;
+            let standing = self.drain(out);
+            if standing != Standing::Open {
+                return standing;
             }
         }
         Standing::Open
