@@ -42,6 +42,7 @@ pub fn run(connect: &Connect, mut tell: impl FnMut(Report) -> bool, stop: &Cance
     let status = Arc::new(SessionStatus::default());
     describe(&status, connect, &dir);
     log::start(&dir.log_file(), &connect.log_level, &status);
+    descriptors::raise_limit();
     memory::give_back_when_idle();
     let caretaker = caretaker::Caretaker::start(&dir, &status, stop)?;
     let options = SessionOptions {

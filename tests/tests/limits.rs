@@ -20,7 +20,9 @@ fn a_gateway_without_descriptors_fails_new_flows_and_goes_on_accepting_and_answe
     let mut command = lab.gateway.command("bash");
     let gateway = lab.spawn("gateway", command.args(["-c", &limited]).arg(programs::adit_gateway()).arg(config));
     lab.wait_for_gateway_port(|| {});
-    assert!(gateway.log().contains("limits.streams") && gateway.log().contains("LimitNOFILE"), "{}", gateway.log());
+    wait::until("the gateway says that it has too few", PATIENCE, || {
+        gateway.log().contains("limits.streams") && gateway.log().contains("LimitNOFILE")
+    });
     lab.connect();
 
     let flow = || {

@@ -48,9 +48,21 @@ fn add(dir: &StateDir, new: &New) -> Result<Exit, Failure> {
         tell(dir, &made);
     }
     if let Some(failure) = failed.iter().map(refusal).reduce(worse) {
+        if new.print {
+            remove(dir, &made);
+        }
         return Err(failure);
     }
     if new.print { mirror_print::follow(dir, &made) } else { Ok(Exit::Done) }
+}
+
+/// Takes rules away that nobody would watch.
+fn remove(dir: &StateDir, made: &[RuleReply]) {
+    for reply in made {
+        let which = Selector::Target { target: reply.rule.target.clone(), port: Some(reply.rule.port) };
+        // A session that is gone has taken its rules along.
+        let _ = ask(dir, &Request::MirrorRemove { which });
+    }
 }
 
 fn rules(new: &New, namespace: &str) -> Vec<NewRule> {

@@ -27,6 +27,8 @@ const TAKEN_BYTES: usize = 512 << 10;
 const TAKEN_CHUNKS: usize = 64;
 /// An empty queue keeps room for so many, a larger one is given back.
 const KEPT_CHUNKS: usize = 4;
+/// From so much held on, gaps of the tap's are told together, behind what waits: they are not asked whether they find room.
+const GAPS_APART_BYTES: usize = 256 << 10;
 
 /// Bytes for the stream, one or more frames.
 #[derive(Debug)]
@@ -90,7 +92,7 @@ impl Queue {
 
     /// A gap that was there before: in its place, and together with the queue's own where it stands in one.
     pub(super) fn push_gap(&mut self, frame: &Bytes, gap: Gap) {
-        if self.gaps.is_none() && self.loses_until.is_none() {
+        if self.gaps.is_none() && self.loses_until.is_none() && self.held < GAPS_APART_BYTES {
             self.put(frame, Loss::default());
         } else {
             self.lose(gap.reason, Loss { flows: 0, bytes: gap.bytes, datagrams: gap.datagrams });

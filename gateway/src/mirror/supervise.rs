@@ -40,6 +40,8 @@ const GOOD_RUN: Duration = Duration::from_secs(10);
 const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a tap says on its standard error, a line.
 const LINE_BYTES: usize = 1 << 10;
+/// Characters of a tap's reason that a session is told: what a person reads.
+const REASON_CHARS: usize = 400;
 
 /// Keeps a tap running until it is over.
 pub(super) async fn supervise(tap: Arc<Tap>, start: Arc<dyn StartTap>, metrics: Arc<Metrics>) {
@@ -94,7 +96,8 @@ async fn run(tap: &Tap, start: &dyn StartTap, metrics: &Metrics) -> String {
     match end {
         TapEnd::Ended | TapEnd::Io(_) if !last.is_empty() => last,
         TapEnd::Ended | TapEnd::Io(_) => format!("the tap ended{status}"),
-        TapEnd::Nonsense(_) | TapEnd::Failed(_) | TapEnd::Version(_) => end.to_string(),
+        // It goes to every session that mirrors the target.
+        TapEnd::Nonsense(_) | TapEnd::Failed(_) | TapEnd::Version(_) => printable(&end.to_string(), REASON_CHARS),
     }
 }
 

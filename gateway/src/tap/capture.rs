@@ -163,10 +163,8 @@ impl Capture {
         while taken.sum() < BATCH_FRAMES {
             let Some((frame, next)) = rings.frame(taken) else { break };
             if frame.after_loss {
-                let drops = rings.drops();
-                if drops > 0 {
-                    flows.lost(drops);
-                }
+                // Nothing new is counted where an earlier frame's look had it, and something was lost before this one all the same.
+                flows.lost(rings.drops());
             }
             flows.frame(&frame, clock.of_frame(frame.nanos), &mut batch);
             *seen_nanos = frame.nanos;

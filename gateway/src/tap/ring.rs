@@ -102,8 +102,8 @@ impl Rings {
         let short = Slots::open(short, &filter::program(wanted, Size::Short))?;
         let long = Slots::open(long, &filter::program(wanted, Size::Long))?;
         let rings = Self { short, long, reduced };
-        rings.short.start()?;
         rings.long.start()?;
+        rings.short.start()?;
         Ok(rings)
     }
 
@@ -112,8 +112,9 @@ impl Rings {
     /// # Errors
     /// The kernel's.
     pub(super) fn want(&self, wanted: &Wanted) -> io::Result<()> {
-        self.short.attach(&filter::program(wanted, Size::Short))?;
-        self.long.attach(&filter::program(wanted, Size::Long))
+        // Short frames begin connections: what follows one must not meet the filter before.
+        self.long.attach(&filter::program(wanted, Size::Long))?;
+        self.short.attach(&filter::program(wanted, Size::Short))
     }
 
     /// The frame that comes after `taken` others, by time.

@@ -12,6 +12,9 @@ const FIRST_WINDOW: u32 = 65_535;
 /// Segments within so many bytes belong to one stream rather than to two.
 const NEAR: u32 = 1 << 20;
 
+/// What is kept of a SYN's payload: as much as fits a packet of 1,500 bytes. Anybody can send SYNs, and none of it counts as held.
+const EARLY_BYTES: usize = 1_460;
+
 #[derive(Debug)]
 pub(super) struct Embryo {
     /// The sequence number of the stream's first byte.
@@ -36,7 +39,12 @@ pub(super) enum Follow {
 
 impl Embryo {
     pub(super) fn new(syn: &Segment<'_>, epoch: u32) -> Self {
-        Self { first: syn.seq.wrapping_add(1), rival: None, early: syn.payload.into(), epoch }
+        Self {
+            first: syn.seq.wrapping_add(1),
+            rival: None,
+            early: syn.payload[..syn.payload.len().min(EARLY_BYTES)].into(),
+            epoch,
+        }
     }
 
     /// Another SYN: the same again, or the client has begun anew.

@@ -180,12 +180,12 @@ impl Held {
         let (from, unclear_to) = match self.piece_at(start) {
             None => (start, start),
             // Linux may have joined it to what ends here, before it saw what begins here.
-            Some((piece_start, _)) if start == piece_start && before.is_some() => (start, self.run_end(start)),
+            Some((piece_start, _)) if start == piece_start && before.is_some() => (start, self.run_end(start, end)),
             // A FIN counts: with one more, it is the longer. Whether a FIN that came before is part of the piece is not known.
             Some(piece) if arrival.fin && piece == (start, end) => (start, if adds_fin { start } else { end }),
             Some((_, piece_end)) if end <= piece_end => return,
-            Some((piece_start, piece_end)) if start > piece_start => (piece_end, self.run_end(piece_end)),
-            Some((_, piece_end)) if self.pieces.contains_key(&piece_end) => (start, self.run_end(start)),
+            Some((piece_start, piece_end)) if start > piece_start => (piece_end, self.run_end(piece_end, end)),
+            Some((_, piece_end)) if self.pieces.contains_key(&piece_end) => (start, self.run_end(start, end)),
             Some(_) => (start, start),
         };
         let unclear_to = unclear_to.min(end);
@@ -203,10 +203,10 @@ impl Held {
         }
     }
 
-    /// The end of the touching pieces of which one begins at `offset`.
-    fn run_end(&self, offset: u64) -> u64 {
+    /// The end of the touching pieces of which one begins at `offset`, looked for up to `most`.
+    fn run_end(&self, offset: u64, most: u64) -> u64 {
         let mut end = offset;
-        for (&start, piece) in self.pieces.range(offset..) {
+        for (&start, piece) in self.pieces.range(offset..most.max(offset)) {
             if start != end {
                 break;
             }

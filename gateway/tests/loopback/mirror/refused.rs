@@ -8,6 +8,8 @@ use link::{
     rules::{MAX_RULES, Rule, RuleState},
 };
 
+use serde_json::Value;
+
 use super::harness::{MirrorLab, TARGET, on, rule};
 
 #[tokio::test]
@@ -84,7 +86,8 @@ async fn a_permission_taken_away_ends_what_it_allowed_and_given_back_begins_it()
     let mut copy = alice.copy().await;
     tap.send(flow, b"three").await;
     assert_eq!(copy.read(5).await.bytes, b"three");
-    let audit = lab.lab.audit(|lines| lines.iter().filter(|line| line["event"] == "rule_on").count() == 2).await;
+    let count = |lines: &[Value], event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    let audit = lab.lab.audit(|lines| count(lines, "rule_on") == 2 && count(lines, "refused") > 0).await;
     let events: Vec<_> = audit.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert!(events.contains(&"rule_off") && events.contains(&"refused"), "{events:?}");
     let rule = audit.iter().find(|line| line["event"] == "rule_on").unwrap();

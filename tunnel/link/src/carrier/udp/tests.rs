@@ -27,6 +27,7 @@ fn received(from: &StdSocket) -> Vec<u8> {
 #[tokio::test]
 async fn a_lone_packet_leaves_at_once() {
     let (carrier, peer) = pair(&TaskTracker::new());
+    carrier.io.writable().await.unwrap();
     carrier.try_send(&transmit(&peer, b"alone", None)).unwrap();
     // Nothing has run since: no task, no flusher.
     assert_eq!(received(&peer), b"alone");
