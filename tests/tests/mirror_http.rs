@@ -82,6 +82,23 @@ fn the_next_request_of_an_open_connection_arrives_whole() {
 }
 
 #[test]
+fn a_client_that_leaves_with_its_answer_does_not_take_the_listeners_away() {
+    const REQUESTS: u64 = 50;
+    let rig = Rig::new();
+    let log = RequestLog::default();
+    let _listener = rig.serve_http(&log);
+    rig.mirror("deploy/web 8080:3000");
+    for number in 0..REQUESTS {
+        // The FIN comes right behind the request, and the listener gives up what it is about when it sees one.
+        rig.curl(&rig.lab.targets().client, "10.244.1.2", &format!("/{number}"));
+    }
+    let rule = rig.until("every request is settled", |rule| {
+        rule.delivery.requests.delivered + rule.delivery.requests.missed == REQUESTS
+    });
+    assert_eq!((rule.delivery.requests.missed, log.total()), (0, REQUESTS), "{rule:?}");
+}
+
+#[test]
 fn open_connections_can_be_left_out() {
     let rig = Rig::new();
     let log = RequestLog::default();

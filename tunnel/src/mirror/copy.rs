@@ -42,7 +42,10 @@ use crate::control::mirror_status::Presence;
 
 /// A listener on this machine answers at once, unless its backlog is full.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// After the client has finished, a listener may take this long to take the rest and to answer.
+/// After the client has finished, a listener may take this long to answer what it was asked before it learns of the end: many programs
+/// give up what they are about when their client does, while this client has had its answer from the target.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// And this long to take the rest once it knows.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is to be reset goes on for this long, so that requests that are whole can be answered.
 const RESET_TIMEOUT: Duration = Duration::from_secs(5);
@@ -101,6 +104,8 @@ pub(super) struct Copy {
     has_opened: bool,
     has_shut: bool,
     listener_finished: bool,
+    /// The listener does not answer: it is told of the client's end all the same.
+    waits_no_more: bool,
     /// What was pushed last did not fit.
     overflowed: bool,
     /// After a lag: how little must be held before a request begins again.
@@ -130,6 +135,7 @@ impl Copy {
             has_opened: false,
             has_shut: false,
             listener_finished: false,
+            waits_no_more: false,
             overflowed: false,
             resume_at: None,
         }
@@ -284,7 +290,8 @@ impl Copy {
         // What a listener has answered counts even if it is gone.
         let read = self.poll_read(cx);
         self.outstanding.settle(self.written);
-        if written.is_err() || read.is_err() || self.is_at_end() {
+        let shut = self.poll_shut(cx);
+        if written.is_err() || read.is_err() || shut.is_err() || self.is_at_end() {
             self.over(Why::NotDelivered);
         }
         if matches!(self.stage, Stage::Over) { Poll::Ready(()) } else { Poll::Pending }
@@ -322,8 +329,15 @@ impl Copy {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The client's FIN, behind all that it sent and all that it was answered.
+    fn poll_shut(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        let is_due = self.pushed == self.written && (self.outstanding.is_empty() || self.waits_no_more);
         if self.plan == Plan::Finish
             && !self.has_shut
+            && is_due
             && let Stage::Open(socket) = &mut self.stage
             && let Poll::Ready(shut) = pin!(socket).poll_shutdown(cx)
         {
@@ -433,6 +447,10 @@ struct Ended;
 pub(super) async fn drain(mut copy: Copy) -> bool {
     let most = if copy.plan == Plan::Finish { FINISH_TIMEOUT } else { RESET_TIMEOUT };
     let off = copy.rule.off();
+    if copy.plan == Plan::Finish {
+        let answered = off.run_until_cancelled(poll_fn(|cx| copy.poll(cx)));
+        copy.waits_no_more = timeout(ANSWER_TIMEOUT, answered).await.is_err();
+    }
     let drained = timeout(most, off.run_until_cancelled(poll_fn(|cx| copy.poll(cx)))).await;
     match drained {
         Ok(Some(())) => {}
