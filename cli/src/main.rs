@@ -1,6 +1,4 @@
-//! The `adit` command: everything but the allocator is in the library, so that suites and the demo run the very same code.
-
-mod allocator;
+//! The `adit` command: everything is in the library, so that suites and the demo run the very same code.
 
 fn main() -> std::process::ExitCode {
     cli::run(std::env::args_os())

@@ -39,11 +39,11 @@ use crate::{
 pub fn run(connect: &Connect, mut tell: impl FnMut(Report) -> bool, stop: &CancellationToken) -> Result<(), Failure> {
     let dir = StateDir::from_environment()?;
     let lock = dir.lock()?;
+    memory::give_rings_back();
     let status = Arc::new(SessionStatus::default());
     describe(&status, connect, &dir);
     log::start(&dir.log_file(), &connect.log_level, &status);
     descriptors::raise_limit();
-    memory::give_back_when_idle();
     let caretaker = caretaker::Caretaker::start(&dir, &status, stop)?;
     let options = SessionOptions {
         gateway: connect.gateway.clone(),
