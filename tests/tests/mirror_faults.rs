@@ -2,8 +2,6 @@
 
 use std::{
     io::Write,
-    path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -20,7 +18,7 @@ use tests::{
     sockets::send_pattern,
     wait,
 };
-use tunnel::control::status::{State, Status};
+use tunnel::control::status::State;
 
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).expect("the process is there");
@@ -74,100 +72,6 @@ fn a_killed_tap_is_started_again() {
     until_mirrored(&rig, &log, "after");
     assert_ne!(rig.taps(&rig.lab.targets().web_1), taps);
     assert_eq!(rig.status().summary.state, State::Connected);
-}
-
-#[test]
-fn a_stopped_tap_harms_neither_the_pod_nor_the_count() {
-    const BYTES: u64 = 400 << 20;
-    const PORT: u16 = 9_000;
-    let rig = Rig::new();
-    let pods = rig.lab.targets();
-    let target = Recorder::tcp(&pods.web_1, (plan::WEB_1.address.v4, PORT).into());
-    let _listener = Recorder::tcp(&rig.lab.host, LISTENER);
-    rig.mirror(&format!("deploy/web {PORT}:3000 --existing raw"));
-    let tap = rig.taps(&pods.web_1)[0];
-    let mut stream = rig.dial(plan::WEB_1.address.v4.into(), PORT);
-    send_pattern(&mut stream, BYTES / 2).expect("sent");
-    signal(tap, Signal::SIGSTOP);
-    // More than the tap's rings hold; the pod takes all of it.
-    send_pattern(&mut stream, BYTES / 2).expect("sent");
-    wait::until("the pod has all", PATIENCE, || target.recordings()[0].bytes == BYTES);
-    signal(tap, Signal::SIGCONT);
-    drop(stream);
-    rig.until("every byte is copied or counted", |rule| accounted(rule) == BYTES);
-}
-
-/// A second session, of another identity, beside the rig's.
-struct Second<'a> {
-    rig: &'a Rig,
-    state_dir: PathBuf,
-}
-
-impl<'a> Second<'a> {
-    #[track_caller]
-    fn join(rig: &'a Rig, name: &str) -> Self {
-        let second = Self { rig, state_dir: rig.lab.directory().join(format!("adit-{name}")) };
-        let identity = rig.lab.issue_identity(name);
-        process::run(&mut second.there(rig.lab.connect_command(&identity, &[])));
-        second
-    }
-
-    fn there(&self, mut command: Command) -> Command {
-        command.env("ADIT_STATE_DIR", &self.state_dir);
-        command
-    }
-
-    #[track_caller]
-    fn mirror(&self, words: &str) -> String {
-        process::run(&mut self.there(self.rig.mirror_command(words)))
-    }
-
-    #[track_caller]
-    fn status(&self) -> Status {
-        let text = process::run(&mut self.there(self.rig.lab.adit(&["status", "-o", "json"])));
-        serde_json::from_str(&text).expect("a status")
-    }
-}
-
-#[test]
-fn two_sessions_get_everything_and_one_goes_on_when_the_other_is_stopped() {
-    const PORT: u16 = 9_000;
-    const BYTES: u64 = 1 << 20;
-    let rig = Rig::new();
-    let bob = Second::join(&rig, "bob");
-    let pods = rig.lab.targets();
-    let _target = Recorder::tcp(&pods.web_1, (plan::WEB_1.address.v4, PORT).into());
-    let for_alice = Recorder::tcp(&rig.lab.host, LISTENER);
-    let for_bob = Recorder::tcp(&rig.lab.host, (LISTENER.ip(), 3001).into());
-    rig.mirror(&format!("deploy/web {PORT}:3000"));
-    bob.mirror(&format!("deploy/web {PORT}:3001"));
-    assert_eq!(rig.taps(&pods.web_1).len(), 1, "one tap serves both");
-    let upload = || {
-        let mut stream = rig.dial(plan::WEB_1.address.v4.into(), PORT);
-        send_pattern(&mut stream, BYTES).expect("sent");
-    };
-    (0..20).for_each(|_| upload());
-    for recorder in [&for_alice, &for_bob] {
-        wait::until("both get all", PATIENCE, || recorder.ended() == 20);
-        assert!(recorder.recordings().iter().all(|recording| recording.bytes == BYTES));
-    }
-    assert_eq!(for_alice.contents(), for_bob.contents());
-
-    let stopped = bob.status().summary.pid;
-    signal(stopped, Signal::SIGSTOP);
-    // More than all that the gateway may hold for him.
-    (0..100).for_each(|_| upload());
-    wait::until("alice gets all", PATIENCE, || for_alice.ended() == 120);
-    assert!(for_alice.recordings().iter().all(|recording| recording.bytes == BYTES));
-    signal(stopped, Signal::SIGCONT);
-    wait::until("bob is told what he lost", PATIENCE, || {
-        bob.status().mirror.first().is_some_and(|rule| {
-            let replica = rule.replicas.iter().find(|replica| replica.name == "web-1");
-            replica.is_some_and(|replica| {
-                replica.bytes + replica.lost.values().map(|loss| loss.bytes).sum::<u64>() == 120 * BYTES
-            })
-        })
-    });
 }
 
 #[test]

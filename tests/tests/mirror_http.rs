@@ -3,21 +3,14 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    thread,
-    time::Duration,
 };
 
 use cli::demo::{http::RequestLog, load, plan};
-use nix::sys::signal::Signal;
 use tests::{
     lab::PATIENCE,
     mirror::{LISTENER, Rig, is_requested, until_requested},
     recorder::Recorder,
-    sockets, wait,
+    wait,
 };
 
 /// A client's connection to `web-1` that stays open.
@@ -37,48 +30,6 @@ impl Kept {
         write!(self.requests, "GET {path} HTTP/1.1\r\nhost: web\r\n\r\n").expect("sent");
         load::answer(&mut self.answers).expect("answered");
     }
-
-    /// A request with a body that the server can check.
-    fn post(&mut self, bytes: u64, chunked: bool) {
-        let framing = if chunked { "transfer-encoding: chunked".into() } else { format!("content-length: {bytes}") };
-        write!(self.requests, "POST /upload HTTP/1.1\r\nhost: web\r\n{framing}\r\n\r\n").expect("sent");
-        if chunked {
-            let mut body = Vec::new();
-            sockets::send_pattern(&mut body, bytes).expect("memory");
-            for chunk in body.chunks(30_000) {
-                write!(self.requests, "{:x}\r\n", chunk.len()).expect("sent");
-                self.requests.write_all(chunk).expect("sent");
-                self.requests.write_all(b"\r\n").expect("sent");
-            }
-            self.requests.write_all(b"0\r\n\r\n").expect("sent");
-        } else {
-            sockets::send_pattern(&mut self.requests, bytes).expect("sent");
-        }
-        load::answer(&mut self.answers).expect("answered");
-    }
-}
-
-#[test]
-fn the_next_request_of_an_open_connection_arrives_whole() {
-    let rig = Rig::new();
-    let log = RequestLog::default();
-    let _listener = rig.serve_http(&log);
-    let mut kept: Vec<Kept> = (0..8).map(|_| Kept::open(&rig)).collect();
-    kept.iter_mut().for_each(|kept| kept.get("/before"));
-    rig.mirror("deploy/web 8080:3000");
-    for (number, kept) in kept.iter_mut().enumerate() {
-        kept.get(&format!("/after/{number}"));
-        until_requested(&log, &format!("/after/{number}"));
-        kept.post(200_000, number % 2 == 0);
-    }
-    wait::until("the bodies arrive", PATIENCE, || log.total() == 16);
-    assert!(!is_requested(&log, "/before"));
-    assert_eq!(log.malformed(), 0);
-    let intact = log.requests().iter().filter(|seen| seen.answer == "200 200000 intact").count();
-    assert_eq!(intact, 8, "{:?}", log.requests());
-    let rule = rig.until("all are counted", |rule| rule.delivery.requests.delivered == 16);
-    let middle: u64 = rule.replicas.iter().map(|replica| replica.connections.from_middle).sum();
-    assert_eq!((middle, rule.delivery.requests.missed), (8, 0), "{rule:?}");
 }
 
 #[test]
@@ -146,84 +97,6 @@ fn requests_without_a_listener_are_counted_and_the_next_ones_arrive() {
     until_requested(&log, "/seen");
     let rule = rig.until("the sixth is delivered", |rule| rule.delivery.requests.delivered == 1);
     assert_eq!(rule.delivery.requests.missed, 5, "{rule:?}");
-}
-
-#[test]
-fn a_listener_restarted_a_hundred_times_under_load_gets_whole_requests_and_the_rest_is_counted() {
-    const CLIENTS: usize = 64;
-    const RESTARTS: usize = 100;
-    let rig = Rig::new();
-    let log = RequestLog::default();
-    rig.mirror("deploy/web 8080:3000");
-    let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| {
-            let (mut kept, stop, served) = (Kept::open(&rig), Arc::clone(&stop), Arc::clone(&served));
-            thread::spawn(move || {
-                let sizes = [0, 200, 5_000, 100_000];
-                for round in 0.. {
-                    if stop.load(Relaxed) {
-                        return;
-                    }
-                    kept.post(sizes[(client + round) % sizes.len()], round % 3 == 0);
-                    served.fetch_add(1, Relaxed);
-                    // As clients do: without a pause two cores have time for nothing else.
-                    thread::sleep(Duration::from_millis(20));
-                }
-            })
-        })
-        .collect();
-    for _ in 0..RESTARTS {
-        let listener = rig.serve_http(&log);
-        let before = log.total();
-        wait::until("requests arrive", PATIENCE, || log.total() > before + 20);
-        drop(listener);
-    }
-    stop.store(true, Relaxed);
-    clients.into_iter().for_each(|client| client.join().expect("no panic"));
-    let served = served.load(Relaxed);
-    let rule = rig.until("every request is accounted for", |rule| {
-        let requests = rule.delivery.requests;
-        requests.in_flight == 0 && requests.delivered + requests.missed >= served
-    });
-    let requests = rule.delivery.requests;
-    assert_eq!(requests.delivered + requests.missed, served, "{rule:?}");
-    assert_eq!(log.malformed(), 0, "a request began in its middle");
-    let wrong: Vec<_> = log
-        .requests()
-        .into_iter()
-        .filter(|seen| seen.answer.starts_with("200") && !seen.answer.ends_with("intact"))
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
-    assert!(requests.delivered > 2_000, "{rule:?}");
-}
-
-#[test]
-fn what_comes_can_be_shown_without_a_listener() {
-    let rig = Rig::new();
-    let mut command = rig.mirror_command("deploy/web 8080 --print");
-    let mut shown = rig.lab.spawn("print", &mut command);
-    wait::until("the rule is there", PATIENCE, || rig.status().mirror.len() == 1);
-    let mut kept = Kept::open(&rig);
-    kept.get("/shown");
-    kept.post(5_000, false);
-    wait::until("both are shown", PATIENCE, || {
-        let log = shown.log();
-        log.contains("GET /shown HTTP/1.1") && log.contains("host: web") && log.contains("POST /upload HTTP/1.1")
-    });
-    assert!(shown.log().contains("4.9 KiB") && shown.log().contains("web-1"), "{}", shown.log());
-    shown.signal(Signal::SIGINT);
-    assert_eq!(shown.wait(PATIENCE).code(), Some(0), "{}", shown.log());
-    assert!(rig.status().mirror.is_empty());
-}
-
-#[test]
-fn a_killed_reader_takes_its_rule_along() {
-    let rig = Rig::new();
-    let shown = rig.lab.spawn("print", &mut rig.mirror_command("deploy/web 8080 --print"));
-    wait::until("the rule is there", PATIENCE, || rig.status().mirror.len() == 1);
-    shown.kill();
-    wait::until("the rule is gone", PATIENCE, || rig.status().mirror.is_empty());
 }
 
 #[test]

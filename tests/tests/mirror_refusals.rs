@@ -1,6 +1,6 @@
 //! Mirrors that cannot be: what is said, the exit code, and that nothing else changed. What is allowed, to whom, and when the file changes.
 
-use std::{fs, process::Output, time::Duration};
+use std::{process::Output, time::Duration};
 
 use cli::demo::{http::RequestLog, plan};
 use nix::sys::signal::Signal;
@@ -84,14 +84,6 @@ fn several_rules_need_a_choice() {
 }
 
 #[test]
-fn a_port_where_nobody_listens_at_the_target_is_allowed_and_said() {
-    let rig = Rig::new();
-    let told = rig.mirror("deploy/web 8181:3000");
-    assert!(told.contains("nothing listens on port 8181 of web-1, web-2"), "{told}");
-    assert!(rig.rule().replicas.iter().all(|replica| replica.nobody_listens));
-}
-
-#[test]
 fn a_target_without_a_replica_is_waited_for() {
     let rig = Rig::new();
     let log = RequestLog::default();
@@ -107,18 +99,6 @@ fn a_target_without_a_replica_is_waited_for() {
         rig.curl(&pods.client, "10.244.3.2", &format!("/api/{number}"));
         log.requests().iter().any(|seen| seen.line.contains("/api/"))
     });
-}
-
-#[test]
-fn a_path_that_is_no_namespace_fails_by_its_name() {
-    let rig = Rig::new();
-    let pods = rig.lab.targets();
-    pods.withdraw(plan::API_1).expect("withdrawn");
-    fs::write(pods.path(plan::API_1), "not a namespace").expect("written");
-    let (command, output) = rig.try_mirror("deploy/api 8080:3000");
-    let said = process::describe(&command, &output);
-    assert!(said.contains("api-1"), "{said}");
-    rig.mirror("deploy/web 9090:3001");
 }
 
 #[test]

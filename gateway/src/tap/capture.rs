@@ -163,8 +163,10 @@ impl Capture {
         while taken.sum() < BATCH_FRAMES {
             let Some((frame, next)) = rings.frame(taken) else { break };
             if frame.after_loss {
-                // Nothing new is counted where an earlier frame's look had it, and something was lost before this one all the same.
-                flows.lost(rings.drops());
+                let drops = rings.drops();
+                if drops > 0 {
+                    flows.lost(drops);
+                }
             }
             flows.frame(&frame, clock.of_frame(frame.nanos), &mut batch);
             *seen_nanos = frame.nanos;
