@@ -1,23 +1,13 @@
 //! What happens to a mirror, and to everything else, when a part of it stops or dies.
 
-use std::{
-    io::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use cli::demo::{http::RequestLog, load, plan};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tests::{
-    lab::PATIENCE,
-    mirror::{LISTENER, Rig, accounted, until_requested},
-    process,
-    recorder::Recorder,
-    sockets::send_pattern,
-    wait,
-};
+use tests::{lab::PATIENCE, mirror::Rig, process, wait};
 use tunnel::control::status::State;
 
 fn signal(pid: u32, signal: Signal) {
@@ -117,38 +107,4 @@ fn taps_end_with_the_last_rule_and_with_the_session() {
     rig.mirror("deploy/web 8080:3000");
     process::run(&mut rig.lab.adit(&["quit"]));
     wait::until("they end with their session as well", PATIENCE, || rig.taps(&pods.web_1).is_empty());
-}
-
-#[test]
-fn a_listener_that_does_not_read_costs_only_its_own_copy() {
-    const PORT: u16 = 9_000;
-    const BYTES: u64 = 200 << 20;
-    let rig = Rig::new();
-    let pods = rig.lab.targets();
-    let target = Recorder::tcp(&pods.web_1, (plan::WEB_1.address.v4, PORT).into());
-    // Accepts by its backlog, and reads nothing.
-    let deaf = tests::sockets::listen(&rig.lab.host, LISTENER.ip(), LISTENER.port());
-    let log = RequestLog::default();
-    let other = {
-        let log = log.clone();
-        cli::demo::services::Services::start(&rig.lab.host, move |supervisor| {
-            cli::demo::http::serve_logged(supervisor, (LISTENER.ip(), 3001).into(), "host", log)
-        })
-    };
-    let _other = other.expect("the port is free");
-    rig.mirror(&format!("deploy/web {PORT}:3000 --existing raw"));
-    rig.mirror("deploy/web 8080:3001");
-    let mut stream = rig.dial(plan::WEB_1.address.v4.into(), PORT);
-    send_pattern(&mut stream, BYTES).expect("the pod takes all");
-    stream.flush().expect("sent");
-    wait::until("the pod has all", PATIENCE, || target.recordings()[0].bytes == BYTES);
-    rig.curl(&pods.client, "10.244.1.2", "/beside");
-    until_requested(&log, "/beside");
-    drop(stream);
-    drop(deaf);
-    wait::until("what the deaf one lost is counted", PATIENCE, || {
-        let rules = rig.status().mirror;
-        let rule = rules.iter().find(|rule| rule.rule.port == PORT).expect("the rule is there");
-        accounted(rule) == BYTES
-    });
 }
