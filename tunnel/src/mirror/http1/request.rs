@@ -155,7 +155,9 @@ impl RequestFollower {
 
     /// The next bytes, at least one.
     pub fn take(&mut self, bytes: Bytes, place: Place, out: &mut Vec<Step>) {
-        let may_start = place.starts_segment && (self.is_new || place.quiet || self.last_pushed);
+        // The empty lines that may stand before a request could be the end of another one.
+        let is_start = place.starts_segment && bytes.first().is_some_and(u8::is_ascii_uppercase);
+        let may_start = is_start && (self.is_new || place.quiet || self.last_pushed);
         self.is_new = false;
         if may_start && self.is_seeking() {
             self.trial = Some(Trial::default());

@@ -177,6 +177,12 @@ fn a_body_that_carries_a_request_is_not_joined() {
 }
 
 #[test]
+fn the_end_of_a_request_is_no_part_of_the_next_one() {
+    let seen = seen(steps(RequestFollower::from_middle(), &["\r\n\r\n", "GET /a HTTP/1.1\r\n\r\n"]));
+    assert_eq!((seen.whole, seen.stray), (vec![b"GET /a HTTP/1.1\r\n\r\n".to_vec()], 4));
+}
+
+#[test]
 fn another_protocol_behind_an_upgrade_goes_on_raw() {
     let upgrade = "GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     for follower in [RequestFollower::from_start(), RequestFollower::from_middle()] {
