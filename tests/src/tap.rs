@@ -333,6 +333,11 @@ impl Tap {
         self.shared.0.lock().expect("no reader panicked")
     }
 
+    /// Takes nothing from the tap until the result is dropped, as a gateway that is stopped.
+    pub fn take_nothing(&self) -> MutexGuard<'_, Copies> {
+        self.copies()
+    }
+
     /// Its process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -326,3 +326,6 @@ impl<'a> Datagram<'a> {
         at..at + self.payload.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,7 @@ impl Settling {
         let heard = |server: SocketAddr| !unheard.iter().any(|port| port.port == server.port());
         let doubtful: Vec<_> = flows.tcp.unsettled().filter(|(_, server)| heard(*server)).collect();
         let answers = answers(sockets, doubtful, interfaces);
+        tracing::trace!(?answers, "the target's sockets were looked at");
         if !answers.is_empty() {
             self.question = Some(Question { asked, nanos: clock::unix_nanos(), answers });
         }

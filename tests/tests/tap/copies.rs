@@ -6,14 +6,16 @@ use std::{
     thread,
 };
 
-use cli::demo::pattern;
+use cli::demo::{pattern, wiring::Wiring};
 use link::{
     mirrored::FrameKind,
     rules::{RuleProtocol, Sample},
 };
 use tests::{
-    sockets::{accept, dial, listen, receive_pattern, reset, send_pattern, udp},
+    process,
+    sockets::{PATIENCE, accept, dial, listen, receive_pattern, reset, send_pattern, udp},
     tap::{Tap, Target, ip, port},
+    wait,
 };
 
 const PORT: u16 = 8_080;
@@ -123,9 +125,53 @@ fn rules_are_switched_under_way_and_nothing_comes_of_a_port_that_is_off() {
     assert_eq!(tap.copies().flows.len(), 100);
 }
 
+#[test]
+fn an_interface_that_comes_later_is_looked_at() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, TCP)]);
+    let (address, client) = ("10.98.0.2", "10.98.0.1");
+    let [near, far] = [&target.client, &target.target].map(|namespace| Wiring::open(namespace).expect("netlink"));
+    near.add_veth("later", &target.target, "later").expect("a cable");
+    for (end, address) in [(&near, client), (&far, address)] {
+        end.set_up("later").expect("up");
+        end.add_address("later", ip(address), 24).expect("an address");
+    }
+    let bytes = 1 << 20;
+    // The tap hears of it as soon as its turn comes.
+    wait::until("a connection is copied from its start", PATIENCE, || {
+        let copied = tap.ended(transfer(pair(&target, address, PORT, false), bytes));
+        copied.from_start && (copied.bytes, copied.gaps, copied.is_pattern) == (bytes, 0, true)
+    });
+}
+
+#[test]
+fn what_comes_through_a_bridge_is_copied_once() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, TCP)]);
+    // The cable's end keeps its addresses, as ports of bridges may.
+    let script = "ip link add br0 type bridge && ip link set br0 up && ip link set eth0 master br0 \
+                  && ip address add 10.99.0.3/24 dev br0 && ip route del 10.99.0.0/24 dev eth0";
+    process::run(target.target.command("sh").args(["-euc", script]));
+    let bytes = 4 << 20;
+    let copied = tap.ended(transfer(pair(&target, "10.99.0.3", PORT, false), bytes));
+    assert_eq!((copied.bytes, copied.gaps, copied.is_pattern), (bytes, 0, true), "{copied:?}");
+    let before = tap.stats().frames;
+    let payload = [0; 100];
+    let receiver = listen_udp(&target, "10.99.0.3", PORT);
+    tap.apply(&[port(PORT, UDP)]);
+    let sender = udp(&target.client, ip("10.99.0.3"), PORT);
+    for _ in 0..10 {
+        sender.send(&payload).expect("sent");
+        receiver.recv(&mut [0; 200]).expect("received");
+    }
+    assert_eq!(tap.stats().frames, before + 10);
+}
+
 fn listen_udp(target: &Target, address: &str, port: u16) -> UdpSocket {
     let socket = target.target.run(|| UdpSocket::bind((ip(address), port))).expect("the target's own address");
-    socket.set_read_timeout(Some(tests::sockets::PATIENCE)).expect("set");
+    socket.set_read_timeout(Some(PATIENCE)).expect("set");
     socket
 }
 

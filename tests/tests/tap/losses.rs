@@ -1,16 +1,120 @@
 //! What a tap could not copy is said, exactly.
 
-use std::{net::TcpStream, thread};
+use std::{
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use cli::demo::pattern;
-use link::rules::RuleProtocol;
+use link::{mirrored::FrameKind, rules::RuleProtocol};
 use nix::sys::signal::Signal;
 use tests::{
-    sockets::{accept, dial, listen, send_pattern, udp},
+    sockets::{accept, dial, listen, receive_pattern, send_pattern, udp},
     tap::{Tap, Target, ip, port},
 };
 
 const PORT: u16 = 8_080;
+
+/// Sends the pattern for as long as `go_on`; how much, and the connection, which is open.
+fn send_while(mut stream: TcpStream, go_on: &AtomicBool) -> (u64, TcpStream) {
+    let mut sent = 0;
+    while go_on.load(Ordering::Relaxed) {
+        let chunk = pattern::slice(sent, 256 << 10);
+        std::io::Write::write_all(&mut stream, &chunk).expect("the target reads");
+        sent += chunk.len() as u64;
+    }
+    (sent, stream)
+}
+
+fn pause(pause: Duration) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until {
+        thread::park_timeout(pause);
+    }
+}
+
+#[test]
+fn what_passes_while_the_tap_is_stopped_is_a_gap_of_the_right_length() {
+    under_load(|tap| {
+        tap.signal(Signal::SIGSTOP);
+        pause(Duration::from_secs(5));
+        tap.signal(Signal::SIGCONT);
+    });
+}
+
+#[test]
+fn what_passes_while_the_gateway_takes_nothing_is_a_gap_of_the_right_length() {
+    under_load(|tap| {
+        let taken = tap.take_nothing();
+        pause(Duration::from_secs(3));
+        drop(taken);
+    });
+}
+
+/// Three connections at full speed, and something that holds the tap up. When they rest, what was copied and what is missing are all that was
+/// sent, although they stay open and nothing tells the tap so but the target's sockets.
+#[track_caller]
+fn under_load(hold_up: impl FnOnce(&Tap)) {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, RuleProtocol::Tcp)]);
+    let listener = listen(&target.target, ip(Target::ADDRESSES[0]), PORT);
+    let go_on = Arc::new(AtomicBool::new(true));
+    let flows: Vec<_> = (0..3)
+        .map(|_| {
+            let near = dial(&target.client, ip(Target::ADDRESSES[0]), PORT).expect("a connection");
+            let client = near.local_addr().expect("an address");
+            let mut far = accept(&listener);
+            let flag = Arc::clone(&go_on);
+            let sender = thread::spawn(move || send_while(near, &flag));
+            let receiver = thread::spawn(move || receive_pattern(&mut far).expect("read to its end"));
+            (client, sender, receiver)
+        })
+        .collect();
+    pause(Duration::from_millis(300));
+    hold_up(&tap);
+    pause(Duration::from_millis(500));
+    go_on.store(false, Ordering::Relaxed);
+    for (client, sender, receiver) in flows {
+        let (sent, near) = sender.join().expect("no panic");
+        tap.wait("all of it is copied or missing", |copies| {
+            let flow = copies.of(client)?;
+            (flow.bytes + flow.missing() == sent).then_some(())
+        });
+        drop(near);
+        let received = receiver.join().expect("no panic");
+        assert_eq!((received.bytes(), received.first_difference()), (sent, None), "the target itself");
+        let copied = tap.ended(client);
+        assert_eq!((copied.bytes + copied.missing, copied.end), (sent, FrameKind::Finished), "{copied:?}");
+        assert!(copied.missing > 0 && copied.is_pattern, "{copied:?}");
+    }
+    assert!(tap.stats().ring_drops > 0);
+}
+
+#[test]
+fn a_gateway_that_ends_while_it_takes_nothing_ends_the_tap() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, RuleProtocol::Tcp)]);
+    let listener = listen(&target.target, ip(Target::ADDRESSES[0]), PORT);
+    let mut near = dial(&target.client, ip(Target::ADDRESSES[0]), PORT).expect("a connection");
+    let mut far = accept(&listener);
+    let taken = tap.take_nothing();
+    let receiver = thread::spawn(move || receive_pattern(&mut far).expect("read to its end"));
+    // Far more than the stream and the rings have room for: the tap waits for its gateway, and the target for nobody.
+    let bytes = 200 << 20;
+    send_pattern(&mut near, bytes).expect("sent");
+    drop(near);
+    assert_eq!(receiver.join().expect("no panic").bytes(), bytes);
+    tap.close();
+    drop(taken);
+    assert_eq!(tap.exit(Duration::from_secs(5)).code(), Some(0));
+}
 
 #[test]
 fn a_connection_that_ended_while_the_tap_was_stopped_ends_and_one_that_idles_gets_its_gap() {

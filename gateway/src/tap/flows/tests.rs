@@ -1,0 +1,118 @@
+use link::rules::Sample;
+use proptest::prelude::*;
+
+use super::*;
+
+const SERVER: [u8; 4] = [10, 0, 0, 1];
+
+fn flows() -> Flows {
+    let mut flows = Flows::new(1);
+    let every = |(port, protocol)| TappedPort { port, protocol, sample: Sample::ALL };
+    let ports = [(80, RuleProtocol::Tcp), (53, RuleProtocol::Udp)].map(every);
+    flows.apply(&ports, &mut Batch::default());
+    flows
+}
+
+fn frame(bytes: &[u8], len: usize) -> Frame<'_> {
+    Frame { bytes, len, nanos: 1_000, after_loss: false, verified: true }
+}
+
+/// A packet over IPv4 from 10.0.0.2, from port 5,000.
+fn packet(protocol: u8, port: u16, rest: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x45, 0, 0, 0, 0, 7, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 2];
+    bytes.extend_from_slice(&SERVER);
+    bytes.extend_from_slice(&5_000_u16.to_be_bytes());
+    bytes.extend_from_slice(&port.to_be_bytes());
+    bytes.extend_from_slice(rest);
+    let len = u16::try_from(bytes.len()).unwrap();
+    bytes[2..4].copy_from_slice(&len.to_be_bytes());
+    bytes
+}
+
+fn datagram(port: u16, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len() + UDP_HEADER_BYTES).unwrap();
+    packet(17, port, &[&len.to_be_bytes()[..], &[0, 0], payload].concat())
+}
+
+/// What is written for some frames.
+fn written(flows: &mut Flows, frames: &[Frame<'_>]) -> Vec<u8> {
+    let mut batch = Batch::default();
+    for frame in frames {
+        flows.frame(frame, Moment::ORIGIN, &mut batch);
+    }
+    batch.slices().iter().flat_map(|slice| slice.to_vec()).collect()
+}
+
+proptest! {
+    #[test]
+    fn frames_that_lie_are_counted_or_passed_over(
+        head in prop::collection::vec(any::<u8>(), 0..60),
+        mut good in prop_oneof![Just(datagram(53, b"payload")), Just(packet(6, 80, &[0; 40]))],
+        lies in prop::collection::vec((0usize..48, any::<u8>()), 0..4),
+        cut in 0usize..60,
+        verified: bool,
+    ) {
+        for (at, byte) in lies {
+            if let Some(place) = good.get_mut(at) {
+                *place = byte;
+            }
+        }
+        let mut flows = flows();
+        let kept = &good[..cut.min(good.len())];
+        let frames = [frame(&head, head.len()), frame(&good, good.len()), frame(kept, good.len())];
+        let frames = frames.map(|frame| Frame { verified, ..frame });
+        written(&mut flows, &frames);
+        prop_assert_eq!(flows.stats().frames, 3);
+        flows.timeout(Moment::from_micros(1 << 40), &mut Batch::default());
+    }
+}
+
+#[test]
+fn a_datagram_of_another_port_is_passed_over_and_a_wrong_checksum_is_not_copied() {
+    let mut flows = flows();
+    let (wanted, other) = (datagram(53, b"wanted"), datagram(54, b"other"));
+    let bytes = written(&mut flows, &[frame(&wanted, wanted.len()), frame(&other, other.len())]);
+    assert!(bytes.ends_with(b"wanted"));
+    let mut wrong = wanted;
+    wrong[26] = 1;
+    let unverified = Frame { verified: false, ..frame(&wrong, wrong.len()) };
+    assert!(written(&mut flows, &[unverified]).is_empty());
+    assert_eq!((flows.stats().malformed, flows.stats().udp_flows), (1, 1));
+}
+
+#[test]
+fn a_frame_that_its_slot_cut_off_is_a_loss_of_the_ring() {
+    let mut flows = flows();
+    let mut endless = datagram(53, &[1; 100]);
+    endless[2..4].fill(0);
+    assert!(written(&mut flows, &[frame(&endless[..60], endless.len()), frame(&endless, 70_000)]).is_empty());
+    let stats = flows.stats();
+    assert_eq!((stats.too_long, stats.losses, stats.malformed), (2, 2, 0));
+}
+
+#[test]
+fn fragments_of_a_wanted_port_are_joined_and_others_do_not_push_them_out() {
+    let mut flows = flows();
+    let whole = datagram(53, &[7; 100]);
+    let mut first = whole[..20 + 64].to_vec();
+    first[2..4].copy_from_slice(&84_u16.to_be_bytes());
+    first[6] = 0x20;
+    let mut second = [&whole[..20], &whole[84..]].concat();
+    let len = u16::try_from(second.len()).unwrap();
+    second[2..4].copy_from_slice(&len.to_be_bytes());
+    second[7] = 8;
+    let turned = [frame(&second, second.len()), frame(&first, first.len())];
+    assert!(written(&mut flows, &turned).ends_with(&[7; 100]));
+    let strays: Vec<Vec<u8>> = (0..200_u16)
+        .map(|id| {
+            let mut stray = second.clone();
+            stray[4..6].copy_from_slice(&(id + 100).to_be_bytes());
+            stray
+        })
+        .collect();
+    let mut frames = vec![frame(&first, first.len())];
+    frames.extend(strays.iter().map(|stray| frame(stray, stray.len())));
+    frames.push(frame(&second, second.len()));
+    assert!(written(&mut flows, &frames).ends_with(&[7; 100]));
+    assert_eq!((flows.stats().malformed, flows.stats().fragments_dropped), (0, 0));
+}
