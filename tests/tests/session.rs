@@ -84,21 +84,24 @@ fn two_hundred_cycles_leave_everything_flat() {
         names.sort();
         names
     };
-    for _ in 0..20 {
-        cycle();
-    }
+    // The allocator gives back in waves of several MB: what a gateway holds for good is the least of many looks.
+    let least_resident = |cycles: usize| {
+        let after = |_| {
+            cycle();
+            Usage::of(gateway.id()).expect("the gateway runs").resident_bytes
+        };
+        (0..cycles).map(after).min().expect("one cycle at least")
+    };
+    let early_bytes = least_resident(40);
     let (network, state_files) = (NetworkState::of(&lab.host), files());
     let early = Usage::of(gateway.id()).expect("the gateway runs");
-    for _ in 20..200 {
-        cycle();
-    }
+    (40..160).for_each(|_| cycle());
+    let grown = least_resident(40).saturating_sub(early_bytes);
     assert_eq!(network.difference(&NetworkState::of(&lab.host)), "");
     assert_eq!(files(), state_files);
-    let settled = |late: Usage| late.files <= early.files && late.threads <= early.threads;
     wait::until("the gateway has let go of the last session", PATIENCE, || {
-        settled(Usage::of(gateway.id()).expect("the gateway runs"))
+        let late = Usage::of(gateway.id()).expect("the gateway runs");
+        late.files <= early.files && late.threads <= early.threads
     });
-    let grown = Usage::of(gateway.id()).expect("it runs").resident_bytes.saturating_sub(early.resident_bytes);
-    // It was below 4 MiB and should be again: 6 to 8 are measured since policy, hand-over and mirror came, and are not explained.
-    assert!(grown < 16 << 20, "the gateway has grown by {grown} bytes in 180 sessions");
+    assert!(grown < 4 << 20, "the gateway has grown by {grown} bytes in 160 sessions");
 }
