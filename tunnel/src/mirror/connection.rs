@@ -2,11 +2,14 @@
 //!
 //! 1. [`Connection::poll`] reads what is there, at most [`CHUNKS`] chunks, and takes the frames apart;
 //! 2. [`Connection::bytes`] lets the follower say what they belong to;
-//! 3. [`Connection::apply`] gives each step to the copy, or counts why not: a copy begins with the connection or with a request, and
+//! 3. [`steps`]: [`Connection::apply`] gives each step to the copy, or counts why not: a copy begins with the connection or with a request, and
 //!    when it has ended (no listener, a lag, a gap) what is left of the message is dropped, and the next request begins another;
-//! 4. [`Connection::end`] carries over how the client ended.
+//! 4. [`ending`]: [`Connection::end`] carries over how the client ended.
 //!
 //! Before: [`super::arrival`]; after: [`super::copy`].
+
+mod ending;
+mod steps;
 
 use std::{
     future::{Future, poll_fn},
@@ -18,21 +21,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use link::{
-    error_code::{FLOW_RESET, STREAM_MALFORMED},
-    mirrored::{Gap, MirrorHeader},
-};
+use link::mirrored::{Gap, MirrorHeader};
 use quinn::RecvStream;
 
 use super::{
     Mirror,
     budget::Share,
-    copy::{self, Copy},
+    copy::Copy,
     frames::{End, Frames, Piece},
-    http1::{
-        head::RequestKind,
-        request::{Place, RequestFollower, Step},
-    },
+    http1::request::{Place, RequestFollower, Step},
     live_rule::{LiveRule, Why},
     print::Transcript,
     proxy_header, sniff,
@@ -48,8 +45,6 @@ const CHUNKS: usize = 64;
 const ROUNDS_A_TURN: usize = 16;
 /// A pause after which a message may begin: longer than what lies between two segments of one message.
 const QUIET: Duration = Duration::from_millis(2);
-/// Requests on trial are held up to this; a larger one is not joined.
-const MAX_TRIAL_BYTES: usize = 4 << 20;
 /// Segments in which something known is looked for, while none is a request.
 const SNIFFS: u8 = 4;
 
@@ -155,8 +150,10 @@ impl Connection {
             Listener::At(listener) => {
                 let header = if self.rule.spec.proxy_protocol { proxy_header::encode(&self.flow) } else { Vec::new() };
                 let share = self.mirror.budget.share();
-                self.copy = Some(Copy::dial(Arc::clone(&self.rule), listener, share, &header));
-                self.not_opened = Why::NotDelivered;
+                self.copy = Copy::dial(Arc::clone(&self.rule), listener, share, &header);
+                let is_dialed = self.copy.is_some();
+                self.not_opened = if is_dialed { Why::NotDelivered } else { Why::ListenerLag };
+                self.dropping = (!is_dialed).then_some(Why::ListenerLag);
             }
         }
     }
@@ -261,179 +258,6 @@ impl Connection {
         self.apply_all();
         if self.rule.printers.any() {
             let event = PrintedEvent::Gap { reason: gap.reason, bytes: gap.bytes, datagrams: 0 };
-            self.rule.printers.tell(self.rule.id, &self.flow, event);
-        }
-    }
-
-    fn apply_all(&mut self) {
-        let mut steps = std::mem::take(&mut self.steps);
-        for step in steps.drain(..) {
-            if self.rule.printers.any()
-                && let Some(event) = self.transcript.step(&step)
-            {
-                self.rule.printers.tell(self.rule.id, &self.flow, event);
-            }
-            self.apply(step);
-        }
-        self.steps = steps;
-        self.bound_held();
-    }
-
-    /// What is held back counts, and is given up when it may not be held.
-    fn bound_held(&mut self) {
-        let held = self.follower.held();
-        if held > MAX_TRIAL_BYTES || !self.held.admits(held) {
-            let mut steps = Vec::new();
-            self.follower.relieve(&mut steps);
-            for step in steps {
-                self.apply(step);
-            }
-        }
-        self.held.set(self.follower.held());
-    }
-
-    fn apply(&mut self, step: Step) {
-        match step {
-            Step::Begin { head, kind } => self.begin(head, kind),
-            Step::Body(bytes) => self.forward(bytes, false),
-            Step::Raw(bytes) => self.forward(bytes, true),
-            Step::End { .. } => self.end_request(),
-            Step::Broken => self.broken(),
-            Step::Missed => self.rule.counts.requests_missed.increment(),
-            Step::Stray(bytes) => self.rule.losses(Why::NotJoined).bytes.add(bytes),
-            Step::Notice(kind) => self.rule.notice(kind),
-        }
-    }
-
-    fn begin(&mut self, head: Bytes, kind: RequestKind) {
-        self.in_request = true;
-        if let Some(copy) = self.copy.take_if(|copy| copy.is_doomed()) {
-            self.mirror.tasks.spawn_local(copy::drain(copy));
-        }
-        match &mut self.copy {
-            Some(copy) if copy.is_behind() => self.miss(&head),
-            Some(_) => self.begin_in_copy(head, kind),
-            None => {
-                self.dial();
-                self.begin_in_copy(head, kind);
-            }
-        }
-    }
-
-    fn begin_in_copy(&mut self, head: Bytes, kind: RequestKind) {
-        self.dropping = None;
-        let Some(copy) = &mut self.copy else {
-            self.rule.counts.bytes.add(head.len() as u64);
-            return;
-        };
-        if !copy.begin(head.clone(), kind) {
-            copy.cut(Why::ListenerLag);
-            self.miss(&head);
-        }
-    }
-
-    /// A request passes by a listener that is too slow for it.
-    fn miss(&mut self, head: &Bytes) {
-        self.rule.counts.requests_missed.increment();
-        self.rule.losses(Why::ListenerLag).bytes.add(head.len() as u64);
-        self.dropping = Some(Why::ListenerLag);
-    }
-
-    fn forward(&mut self, bytes: Bytes, raw: bool) {
-        let len = bytes.len() as u64;
-        if let Some(why) = self.dropping {
-            self.rule.losses(why).bytes.add(len);
-            return;
-        }
-        let Some(copy) = &mut self.copy else {
-            self.rule.counts.bytes.add(len);
-            return;
-        };
-        let fits = if raw { copy.push_raw(bytes) } else { copy.push(bytes) };
-        if !fits {
-            copy.cut(Why::ListenerLag);
-            self.rule.losses(Why::ListenerLag).bytes.add(len);
-            self.dropping = Some(Why::ListenerLag);
-        }
-    }
-
-    fn end_request(&mut self) {
-        self.in_request = false;
-        match (&mut self.copy, self.dropping) {
-            (Some(copy), None) => copy.end(),
-            (None, None) => self.rule.counts.requests_delivered.increment(),
-            (_, Some(_)) => {}
-        }
-    }
-
-    /// Something of the message in progress, or of a raw connection, is missing.
-    fn broken(&mut self) {
-        let in_request = std::mem::take(&mut self.in_request);
-        if self.dropping.is_none() {
-            match &mut self.copy {
-                Some(copy) => copy.cut(Why::NotJoined),
-                None if in_request => self.rule.counts.requests_missed.increment(),
-                None => {}
-            }
-            self.dropping = Some(Why::NotJoined);
-        }
-    }
-
-    /// All that is there was taken.
-    fn pause(&mut self) {
-        if self.rule.printers.any()
-            && let Some(event) = self.transcript.pause()
-        {
-            self.rule.printers.tell(self.rule.id, &self.flow, event);
-        }
-    }
-
-    async fn end(mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Said(End::Finished | End::Reset) => {
-                self.follower.finish(&mut self.steps);
-                self.apply_all();
-            }
-            Outcome::Said(End::Gone) | Outcome::Lost => {}
-            Outcome::Malformed => {
-                tracing::debug!("the gateway sent a mirrored connection that cannot be read");
-                // Fails only if the stream has ended.
-                let _ = self.recv.stop(STREAM_MALFORMED);
-            }
-            Outcome::Off => {
-                let _ = self.recv.stop(FLOW_RESET);
-            }
-        }
-        let why = if outcome == Outcome::Off { Why::SwitchedOff } else { Why::NotDelivered };
-        self.rule.losses(why).bytes.add(self.follower.held() as u64);
-        self.tell_end(outcome);
-        if self.copy.is_none() && self.in_request && self.dropping.is_none() {
-            self.rule.counts.requests_missed.increment();
-        }
-        if let Some(mut copy) = self.copy.take() {
-            match outcome {
-                Outcome::Said(End::Finished) => copy.finish(),
-                Outcome::Said(End::Reset) => copy.abort(),
-                Outcome::Said(End::Gone) | Outcome::Lost | Outcome::Malformed | Outcome::Off => copy.abandon(why),
-            }
-            self.was_opened |= copy::drain(copy).await;
-        }
-        if !self.was_opened {
-            self.rule.losses(self.not_opened).flows.increment();
-        }
-    }
-
-    fn tell_end(&mut self, outcome: Outcome) {
-        if !self.rule.printers.any() {
-            return;
-        }
-        let how = match outcome {
-            Outcome::Said(end) => end.name(),
-            Outcome::Lost | Outcome::Malformed | Outcome::Off => "gone",
-        };
-        let ended = PrintedEvent::Ended { how: how.to_owned(), bytes: self.bytes };
-        let told = [self.transcript.end(), self.transcript.pause(), Some(ended)];
-        for event in told.into_iter().flatten() {
             self.rule.printers.tell(self.rule.id, &self.flow, event);
         }
     }

@@ -10,29 +10,21 @@
 //!
 //! Before: [`super::connection`]; after: the listener.
 
+mod drive;
 mod outstanding;
 mod queue;
 
-use std::{
-    cell::RefCell,
-    future::{Future, poll_fn},
-    io::{self, IoSlice},
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
-use bytes::{Buf, Bytes};
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
+use bytes::Bytes;
+use tokio::net::TcpStream;
 
-use self::{outstanding::Outstanding, queue::Queue};
+pub(super) use self::drive::drain;
+use self::{
+    drive::{connect, reset},
+    outstanding::Outstanding,
+    queue::Queue,
+};
 use super::{
     budget::Share,
     http1::{answer::AnswerFollower, head::RequestKind},
@@ -40,25 +32,9 @@ use super::{
 };
 use crate::control::mirror_status::Presence;
 
-/// A listener on this machine answers at once, unless its backlog is full.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// After the client has finished, a listener may take this long to answer what it was asked before it learns of the end: many programs
-/// give up what they are about when their client does, while this client has had its answer from the target.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// And this long to take the rest once it knows.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is to be reset goes on for this long, so that requests that are whole can be answered.
-const RESET_TIMEOUT: Duration = Duration::from_secs(5);
-/// Slices given to one `writev`.
-const SLICES: usize = 64;
-/// Read at once from the listener.
-const SCRATCH_BYTES: usize = 64 << 10;
-/// Reads of answers before other flows get their turn.
-const READS_A_TURN: usize = 8;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
-}
+/// What a copy takes beside what it holds, while a listener has yet to take it: its task and its socket. It counts as held, so that a
+/// listener that is stopped under thousands of connections a second costs no more than the budget.
+const WAITING_BYTES: usize = 6 << 10;
 
 type Dialing = Pin<Box<dyn Future<Output = Result<TcpStream, Presence>>>>;
 
@@ -113,12 +89,15 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Begins to connect. `header` goes ahead of everything.
-    pub(super) fn dial(rule: Arc<LiveRule>, listener: SocketAddr, share: Share, header: &[u8]) -> Self {
+    /// Begins to connect; `None` when too much waits for listeners. `header` goes ahead of everything.
+    pub(super) fn dial(rule: Arc<LiveRule>, listener: SocketAddr, share: Share, header: &[u8]) -> Option<Self> {
+        if !share.admits(WAITING_BYTES) {
+            return None;
+        }
         let mut queue = Queue::default();
         queue.append(header);
         let own = header.len() as u64;
-        Self {
+        let mut copy = Self {
             outstanding: Outstanding::new(Arc::clone(&rule)),
             rule,
             stage: Stage::Dialing(Box::pin(connect(listener))),
@@ -138,7 +117,9 @@ impl Copy {
             waits_no_more: false,
             overflowed: false,
             resume_at: None,
-        }
+        };
+        copy.charge();
+        Some(copy)
     }
 
     pub(super) const fn has_opened(&self) -> bool {
@@ -183,7 +164,7 @@ impl Copy {
             self.batch.push(bytes);
         } else {
             self.queue.append(&bytes);
-            self.share.set(self.queue.capacity());
+            self.charge();
         }
         true
     }
@@ -214,6 +195,7 @@ impl Copy {
             None if self.raw => self.plan = Plan::Reset,
             None => {}
         }
+        self.charge();
         if why == Why::ListenerLag {
             self.resume_at = Some(self.queue.len() / 2);
         }
@@ -223,12 +205,14 @@ impl Copy {
     pub(super) fn finish(&mut self) {
         if self.plan == Plan::Going {
             self.plan = Plan::Finish;
+            self.charge();
         }
     }
 
     /// The client has reset.
-    pub(super) const fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         self.plan = Plan::Abort;
+        self.charge();
     }
 
     /// Ends it at once; what is held is lost for `why`.
@@ -248,7 +232,16 @@ impl Copy {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        !self.is_doomed() && (self.goes_straight() || self.share.admits(self.queue.capacity() + bytes))
+        !self.is_doomed() && (self.goes_straight() || self.share.admits(self.costs() + bytes))
+    }
+
+    fn costs(&self) -> usize {
+        let is_waiting = matches!(self.stage, Stage::Dialing(_)) || self.is_doomed();
+        self.queue.capacity() + if is_waiting { WAITING_BYTES } else { 0 }
+    }
+
+    fn charge(&mut self) {
+        self.share.set(self.costs());
     }
 
     /// Takes back what was pushed from this offset on.
@@ -268,169 +261,7 @@ impl Copy {
             }
         }
         self.queue.drop_back(back.min(self.queue.len()));
-        self.share.set(self.queue.capacity());
-    }
-
-    /// Dials, writes, reads; ready when it is over. Must be polled after every push.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Stage::Dialing(dialing) = &mut self.stage {
-            match ready!(dialing.as_mut().poll(cx)) {
-                Ok(socket) => {
-                    self.rule.found_listener(Presence::Listening);
-                    self.stage = Stage::Open(socket);
-                    self.has_opened = true;
-                }
-                Err(presence) => {
-                    self.rule.found_listener(presence);
-                    self.over(Why::NotDelivered);
-                }
-            }
-        }
-        let written = self.poll_write(cx);
-        // What a listener has answered counts even if it is gone.
-        let read = self.poll_read(cx);
-        self.outstanding.settle(self.written);
-        let shut = self.poll_shut(cx);
-        if written.is_err() || read.is_err() || shut.is_err() || self.is_at_end() {
-            self.over(Why::NotDelivered);
-        }
-        if matches!(self.stage, Stage::Over) { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    fn is_at_end(&self) -> bool {
-        let Stage::Open(socket) = &self.stage else { return false };
-        let is_written = self.pushed == self.written;
-        match self.plan {
-            Plan::Going => self.listener_finished && !self.raw,
-            Plan::Finish => self.has_shut && self.listener_finished,
-            Plan::Reset | Plan::Abort => {
-                let ends =
-                    is_written && (self.plan == Plan::Abort || self.outstanding.is_empty() || self.listener_finished);
-                if ends {
-                    reset(socket);
-                }
-                ends
-            }
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        while self.pushed > self.written {
-            let Stage::Open(socket) = &mut self.stage else { return Ok(()) };
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let waiting = self.queue.slices().chain(self.batch.iter().map(AsRef::as_ref));
-            let count = slices.iter_mut().zip(waiting).map(|(slot, slice)| *slot = IoSlice::new(slice)).count();
-            match pin!(socket).poll_write_vectored(cx, &slices[..count]) {
-                Poll::Ready(Ok(0) | Err(_)) => return Err(Ended),
-                Poll::Ready(Ok(written)) => self.wrote(written),
-                Poll::Pending => {
-                    self.hold();
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The client's FIN, behind all that it sent and all that it was answered.
-    fn poll_shut(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        let is_due = self.pushed == self.written && (self.outstanding.is_empty() || self.waits_no_more);
-        if self.plan == Plan::Finish
-            && !self.has_shut
-            && is_due
-            && let Stage::Open(socket) = &mut self.stage
-            && let Poll::Ready(shut) = pin!(socket).poll_shutdown(cx)
-        {
-            self.has_shut = true;
-            return shut.map_err(|_| Ended);
-        }
-        Ok(())
-    }
-
-    fn wrote(&mut self, bytes: usize) {
-        let own = self.own.saturating_sub(self.written).min(bytes as u64);
-        self.rule.counts.bytes.add(bytes as u64 - own);
-        self.written += bytes as u64;
-        let of_queue = bytes.min(self.queue.len());
-        if of_queue > 0 {
-            self.queue.take(of_queue);
-            self.share.set(self.queue.capacity());
-        }
-        let (mut left, mut done) = (bytes - of_queue, 0);
-        self.batched -= left;
-        for piece in &mut self.batch {
-            let now = left.min(piece.len());
-            piece.advance(now);
-            left -= now;
-            if !piece.is_empty() {
-                break;
-            }
-            done += 1;
-        }
-        self.batch.drain(..done);
-    }
-
-    /// The socket is full: what it did not take is held, as far as that may be.
-    fn hold(&mut self) {
-        if self.batched == 0 {
-            return;
-        }
-        if !self.share.admits(self.queue.capacity() + self.batched) {
-            let excess = self.batched - self.batched.min(self.share.room());
-            let offset = self.pushed - excess as u64;
-            self.take_back(offset, Why::ListenerLag);
-            self.outstanding.cut(offset);
-            self.cut(Why::ListenerLag);
-            self.overflowed = true;
-        }
-        for piece in self.batch.drain(..) {
-            self.queue.append(&piece);
-        }
-        self.batched = 0;
-        self.share.set(self.queue.capacity());
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        let Stage::Open(socket) = &mut self.stage else { return Ok(()) };
-        if self.listener_finished {
-            return Ok(());
-        }
-        for _ in 0..READS_A_TURN {
-            let read = SCRATCH.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                let read = pin!(&mut *socket).poll_read(cx, &mut buffer);
-                let bytes = buffer.filled();
-                if let Some(answers) = &mut self.answers {
-                    answers.take(bytes, || self.outstanding.answer());
-                }
-                read.map_ok(|()| bytes.len())
-            });
-            match read {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Err(_)) => return Err(Ended),
-                Poll::Ready(Ok(0)) => {
-                    self.listener_finished = true;
-                    return Ok(());
-                }
-                Poll::Ready(Ok(bytes)) => self.rule.counts.answer_bytes.add(bytes as u64),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Ok(())
-    }
-
-    fn over(&mut self, why: Why) {
-        if matches!(std::mem::replace(&mut self.stage, Stage::Over), Stage::Over) {
-            return;
-        }
-        let held = self.pushed - self.written.max(self.own).min(self.pushed);
-        self.rule.losses(why).bytes.add(held);
-        self.pushed = self.written;
-        self.batch = Vec::new();
-        self.batched = 0;
-        self.queue = Queue::default();
-        self.share.set(0);
-        self.outstanding.miss_all();
+        self.charge();
     }
 }
 
@@ -438,54 +269,4 @@ impl Drop for Copy {
     fn drop(&mut self) {
         self.abandon(Why::NotDelivered);
     }
-}
-
-/// The listener ended the connection.
-struct Ended;
-
-/// Brings a copy to its end, as far as that may take; switching its rule off ends it at once. Says whether the listener took it.
-pub(super) async fn drain(mut copy: Copy) -> bool {
-    let most = if copy.plan == Plan::Finish { FINISH_TIMEOUT } else { RESET_TIMEOUT };
-    let off = copy.rule.off();
-    if copy.plan == Plan::Finish {
-        let answered = off.run_until_cancelled(poll_fn(|cx| copy.poll(cx)));
-        copy.waits_no_more = timeout(ANSWER_TIMEOUT, answered).await.is_err();
-    }
-    let drained = timeout(most, off.run_until_cancelled(poll_fn(|cx| copy.poll(cx)))).await;
-    match drained {
-        Ok(Some(())) => {}
-        Ok(None) => copy.abandon(Why::SwitchedOff),
-        Err(_) => {
-            if let Stage::Open(socket) = &copy.stage {
-                reset(socket);
-            }
-            copy.over(Why::ListenerLag);
-        }
-    }
-    copy.has_opened
-}
-
-/// With a linger of zero a socket's close is an RST.
-fn reset(socket: &TcpStream) {
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-}
-
-async fn connect(listener: SocketAddr) -> Result<TcpStream, Presence> {
-    let socket = match timeout(DIAL_TIMEOUT, TcpStream::connect(listener)).await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(Presence::Refused),
-        Ok(Err(error)) => {
-            tracing::debug!(%listener, %error, "a listener cannot be reached");
-            return Err(Presence::Unreachable);
-        }
-        Err(_) => return Err(Presence::Unreachable),
-    };
-    // Where nobody listens, a socket that happens to have the listener's port connects to itself.
-    if socket.local_addr().is_ok_and(|local| local == listener) {
-        reset(&socket);
-        return Err(Presence::Refused);
-    }
-    // What arrives is passed on as it arrived.
-    let _ = socket.set_nodelay(true);
-    Ok(socket)
 }

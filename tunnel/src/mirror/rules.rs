@@ -7,14 +7,18 @@
 //! What flows count is in the [`LiveRule`]s, what the gateway counts in [`Reports`].
 //! Before: [`super::commands`]; after: [`crate::gateway_link`], which calls [`HostRules::link_up`] and its neighbours.
 
+mod entry;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use link::rules::{MAX_RULES, MirrorReport, Rule, RuleOutcome, RuleSet};
+use link::rules::{MAX_RULES, MirrorReport, RuleOutcome, RuleSet};
 use tokio::sync::watch;
 
-use super::{live_rule::LiveRule, reports::Reports};
+pub(super) use self::entry::is_same;
+use self::entry::{Entry, selects};
+use super::live_rule::LiveRule;
 use crate::control::{
-    mirror_message::{Existing, NewRule, RuleReply, Selector, Standing},
+    mirror_message::{NewRule, RuleReply, Selector, Standing},
     mirror_status::RuleStatus,
     status::unix_now,
 };
@@ -55,13 +59,6 @@ enum Gateway {
     TooOld(String),
 }
 
-#[derive(Debug)]
-struct Entry {
-    live: Arc<LiveRule>,
-    standing: Standing,
-    reports: Reports,
-}
-
 /// A link, as far as rules are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkNumber(u64);
@@ -83,7 +80,7 @@ impl HostRules {
             let ids = rules.into_iter().map(|rule| {
                 table.next_id += 1;
                 let live = Arc::new(LiveRule::new(table.next_id, rule));
-                table.rules.push(Entry { live, standing: standing.clone(), reports: Reports::default() });
+                table.rules.push(Entry::new(live, standing.clone()));
                 table.next_id
             });
             Some(ids.collect())
@@ -205,7 +202,7 @@ impl HostRules {
     pub fn snapshot(&self) -> RuleSet {
         let table = self.lock();
         let on = table.rules.iter().filter(|entry| entry.live.is_on());
-        RuleSet { generation: table.generation, rules: on.map(|entry| wire(&entry.live)).collect() }
+        RuleSet { generation: table.generation, rules: on.map(Entry::wire).collect() }
     }
 
     /// The gateway has put a set in force.
@@ -286,75 +283,6 @@ impl Gateway {
             Self::Absent => Standing::Waiting { reason: NO_LINK.to_owned() },
             Self::Present => Standing::Waiting { reason: UNANSWERED.to_owned() },
             Self::TooOld(reason) => Standing::Failed { reason: reason.clone() },
-        }
-    }
-}
-
-impl Entry {
-    fn stand(&mut self, standing: Standing, now: u64) {
-        if matches!(standing, Standing::On | Standing::NoReplica) {
-            self.reports.find_gateway(now);
-        }
-        self.standing = standing;
-    }
-
-    fn reply(&self) -> RuleReply {
-        RuleReply {
-            id: Some(self.live.id),
-            rule: self.live.spec.clone(),
-            standing: self.standing.clone(),
-            nobody_listens: self.reports.nobody_listens(),
-        }
-    }
-
-    fn remove(self) -> RuleReply {
-        self.live.switch(false);
-        self.live.printers.clear();
-        RuleReply { standing: Standing::Removed, ..self.reply() }
-    }
-
-    fn status(&self) -> RuleStatus {
-        RuleStatus {
-            id: self.live.id,
-            rule: self.live.spec.clone(),
-            on: self.live.is_on(),
-            standing: self.standing.clone(),
-            replicas: self.reports.replicas(),
-            delivery: self.live.delivery(),
-            listener_state: self.live.listener_state(),
-            notices: self.live.notices(),
-            holes: self.reports.holes(),
-        }
-    }
-}
-
-fn wire(live: &LiveRule) -> Rule {
-    let spec = &live.spec;
-    Rule {
-        id: live.id,
-        target: spec.target.clone(),
-        port: spec.port,
-        protocol: spec.protocol,
-        replica: spec.replica.clone(),
-        sample: spec.sample,
-        max_rate: spec.max_rate,
-        skip_existing: spec.existing == Existing::Skip,
-    }
-}
-
-/// Whether two rules are for the same port of the same target.
-pub(super) fn is_same(one: &NewRule, other: &NewRule) -> bool {
-    (&one.target, one.port, one.protocol) == (&other.target, other.port, other.protocol)
-}
-
-fn selects(which: &Selector, rule: &NewRule) -> bool {
-    match which {
-        Selector::All => true,
-        Selector::Port { port } => rule.port == *port,
-        Selector::Target { target, port } => {
-            let is_it = rule.target == *target
-                || rule.target.strip_suffix(target.as_str()).is_some_and(|rest| rest.ends_with('/'));
-            is_it && port.is_none_or(|port| rule.port == port)
         }
     }
 }

@@ -8,10 +8,15 @@
 //! 4. After a gap within a body the framing still says where the next request starts; after any other gap it is sought anew.
 //! 5. A connection that never was HTTP/1, or is not any more, goes on as raw bytes while nothing of it is missing.
 //!
-//! What becomes of the steps is [`crate::mirror::connection`]'s.
+//! [`follow`] goes from one state to the next, [`parts`] is what it has in hand. What becomes of the steps is
+//! [`crate::mirror::connection`]'s.
 
-use bytes::{Bytes, BytesMut};
+mod follow;
+mod parts;
 
+use bytes::Bytes;
+
+use self::parts::{Body, Partial, Trial};
 use super::{
     chunked::Chunked,
     head::{Framing, Head, HeadScan, RequestKind, Scan},
@@ -84,34 +89,6 @@ enum State {
     Seeking,
     /// Nothing can be joined any more.
     Lost,
-}
-
-#[derive(Debug, Default)]
-struct Partial {
-    scan: HeadScan,
-    held: Vec<Bytes>,
-    len: usize,
-    /// The request before asked for another protocol.
-    upgrade: bool,
-}
-
-#[derive(Debug)]
-enum Body {
-    Length {
-        left: u64,
-        all: u64,
-    },
-    Chunked(Chunked),
-    /// With the request's end another protocol may begin.
-    Upgrading(Box<Body>),
-}
-
-#[derive(Debug, Default)]
-struct Trial {
-    steps: Vec<Step>,
-    held: usize,
-    /// A request of it has ended.
-    ended: bool,
 }
 
 impl RequestFollower {
@@ -227,212 +204,6 @@ impl RequestFollower {
         self.reject(out);
         if self.held() > 0 {
             self.release(Bytes::new(), out);
-        }
-    }
-
-    fn head(&mut self, mut rest: Bytes, out: &mut Vec<Step>) -> Bytes {
-        let State::Head(partial) = &mut self.state else { return rest };
-        match partial.scan.take(&rest) {
-            Scan::More => {
-                partial.len += rest.len();
-                partial.held.push(rest);
-                Bytes::new()
-            }
-            Scan::End(len) => {
-                let end = rest.split_to(len);
-                let head = partial.join(end);
-                match Head::parse(&head) {
-                    Ok(parsed) => self.begin(head, parsed, out),
-                    Err(_) => self.ambiguous(head, out),
-                }
-                rest
-            }
-            Scan::NoHead => self.no_head(rest, out),
-        }
-    }
-
-    fn begin(&mut self, head: Bytes, parsed: Head, out: &mut Vec<Step>) {
-        if self.trial.as_ref().is_some_and(|trial| trial.ended) {
-            self.acquit(out);
-        }
-        self.is_proven |= self.has_begun;
-        self.has_begun = true;
-        self.emit(Step::Begin { head, kind: parsed.kind }, out);
-        if parsed.kind == RequestKind::Connect {
-            self.emit(Step::End { body: 0 }, out);
-            self.state = State::Raw;
-            self.acquit(out);
-            return;
-        }
-        let body = match parsed.framing {
-            Framing::Length(length) => Body::Length { left: length, all: length },
-            Framing::Chunked => Body::Chunked(Chunked::default()),
-        };
-        self.state = State::Body(if parsed.upgrade { Body::Upgrading(Box::new(body)) } else { body });
-        self.end_if_over(out);
-    }
-
-    fn body(&mut self, mut rest: Bytes, out: &mut Vec<Step>) -> Bytes {
-        let State::Body(body) = &mut self.state else { return rest };
-        match body.take(&rest) {
-            Some(len) => {
-                let taken = rest.split_to(len);
-                if !taken.is_empty() {
-                    self.emit(Step::Body(taken), out);
-                }
-                self.end_if_over(out);
-                rest
-            }
-            None => {
-                self.ambiguous(rest, out);
-                Bytes::new()
-            }
-        }
-    }
-
-    /// Goes on to the next head where a body has ended.
-    fn end_if_over(&mut self, out: &mut Vec<Step>) {
-        let State::Body(body) = &self.state else { return };
-        let Some((payload, upgrade)) = body.over() else { return };
-        self.state = State::Head(Partial { upgrade, ..Partial::default() });
-        self.emit(Step::End { body: payload }, out);
-        if let Some(trial) = &mut self.trial {
-            trial.ended = true;
-        }
-    }
-
-    /// The framing can't be followed from here on, with `bytes` in hand.
-    fn ambiguous(&mut self, bytes: Bytes, out: &mut Vec<Step>) {
-        if self.trial.is_some() {
-            self.reject(out);
-            self.emit(Step::Stray(bytes.len() as u64), out);
-            return;
-        }
-        out.push(Step::Notice(NoticeKind::AmbiguousFraming));
-        self.state = State::Raw;
-        self.emit(Step::Raw(bytes), out);
-    }
-
-    /// What should be a head is none.
-    fn no_head(&mut self, rest: Bytes, out: &mut Vec<Step>) -> Bytes {
-        let upgraded = matches!(&self.state, State::Head(partial) if partial.upgrade);
-        if self.trial.is_some() {
-            if upgraded {
-                self.acquit(out);
-            } else {
-                self.reject(out);
-                return self.emit(Step::Stray(rest.len() as u64), out);
-            }
-        }
-        if self.is_proven || upgraded {
-            self.release(rest, out);
-        } else {
-            // It was no request that was joined at. What was passed on must not be taken for one.
-            out.push(Step::Broken);
-            let held = self.held();
-            self.forget();
-            self.state = State::Seeking;
-            out.push(Step::Stray((held + rest.len()) as u64));
-        }
-        Bytes::new()
-    }
-
-    /// Passes on what is held back, and all that follows, as it is.
-    fn release(&mut self, rest: Bytes, out: &mut Vec<Step>) {
-        if let State::Head(partial) = std::mem::replace(&mut self.state, State::Raw) {
-            out.extend(partial.held.into_iter().chain([rest]).filter(|bytes| !bytes.is_empty()).map(Step::Raw));
-        }
-    }
-
-    const fn is_between(&self) -> bool {
-        matches!(&self.state, State::Head(partial) if partial.len == 0)
-    }
-
-    const fn forget(&mut self) {
-        self.is_proven = false;
-        self.has_begun = false;
-    }
-
-    fn acquit(&mut self, out: &mut Vec<Step>) {
-        if let Some(trial) = self.trial.take() {
-            out.extend(trial.steps);
-        }
-    }
-
-    fn reject(&mut self, out: &mut Vec<Step>) {
-        let Some(trial) = self.trial.take() else { return };
-        let held = match std::mem::replace(&mut self.state, State::Seeking) {
-            State::Head(partial) => partial.len,
-            State::Body(_) | State::Raw | State::Seeking | State::Lost => 0,
-        };
-        self.forget();
-        if trial.held + held > 0 {
-            out.push(Step::Stray((trial.held + held) as u64));
-        }
-    }
-
-    /// Appends a step, or keeps it while it is on trial; returns the nothing that is left.
-    fn emit(&mut self, step: Step, out: &mut Vec<Step>) -> Bytes {
-        match &mut self.trial {
-            Some(trial) => {
-                trial.held += match &step {
-                    Step::Begin { head, .. } => head.len(),
-                    Step::Body(bytes) | Step::Raw(bytes) => bytes.len(),
-                    Step::End { .. } | Step::Broken | Step::Missed | Step::Stray(_) | Step::Notice(_) => 0,
-                };
-                trial.steps.push(step);
-            }
-            None => out.push(step),
-        }
-        Bytes::new()
-    }
-}
-
-impl Partial {
-    /// The whole head, of which `end` is the rest.
-    fn join(&mut self, end: Bytes) -> Bytes {
-        if self.held.is_empty() {
-            return end;
-        }
-        let mut head = BytesMut::with_capacity(self.len + end.len());
-        for piece in self.held.drain(..).chain([end]) {
-            head.extend_from_slice(&piece);
-        }
-        self.len = 0;
-        head.freeze()
-    }
-}
-
-impl Body {
-    /// How much of the front of `bytes` belongs to it, `None` when its framing is broken.
-    fn take(&mut self, bytes: &[u8]) -> Option<usize> {
-        match self {
-            Self::Length { left, .. } => {
-                let now = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= now as u64;
-                Some(now)
-            }
-            Self::Chunked(chunked) => chunked.take(bytes).ok(),
-            Self::Upgrading(body) => body.take(bytes),
-        }
-    }
-
-    /// The rest of it behind a gap, `None` when the gap is not within it.
-    fn pass(mut self, bytes: u64) -> Option<Self> {
-        match &mut self {
-            Self::Length { left, .. } => *left = left.checked_sub(bytes)?,
-            Self::Chunked(chunked) => chunked.pass(bytes).ok()?,
-            Self::Upgrading(_) => return None,
-        }
-        Some(self)
-    }
-
-    /// Its payload and whether another protocol may follow, once it has ended.
-    fn over(&self) -> Option<(u64, bool)> {
-        match self {
-            Self::Length { left, all } => (*left == 0).then_some((*all, false)),
-            Self::Chunked(chunked) => chunked.is_over().then(|| (chunked.payload(), false)),
-            Self::Upgrading(body) => body.over().map(|(payload, _)| (payload, true)),
         }
     }
 }

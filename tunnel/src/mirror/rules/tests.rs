@@ -1,7 +1,10 @@
 use link::rules::{LossReason, ReplicaReport, RuleProtocol, RuleReport, RuleState};
 
 use super::*;
-use crate::control::{mirror_message::Listener, mirror_status::Hole};
+use crate::control::{
+    mirror_message::{Existing, Listener},
+    mirror_status::Hole,
+};
 
 fn rule(target: &str, port: u16) -> NewRule {
     NewRule {
