@@ -5,6 +5,7 @@
 
 pub mod dns;
 pub mod fragment;
+pub mod http1;
 pub mod link_codecs;
 pub mod packet;
 pub mod reassembly;
@@ -17,6 +18,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("dns", dns::run),
     ("fragment", fragment::run),
+    ("http1", http1::run),
     ("link_codecs", link_codecs::run),
     ("packet", packet::run),
     ("reassembly", reassembly::run),
