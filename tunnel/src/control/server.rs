@@ -129,7 +129,10 @@ impl Command {
             Request::MirrorAdd { rules } => {
                 let cluster = self.status.snapshot().summary.network.routes;
                 let rules = commands::add(&self.status.mirror, rules, &cluster).await;
-                send(&mut writer, &Reply::Mirror { rules }).await
+                let added: Vec<_> = rules.iter().filter_map(|reply| reply.id).collect();
+                let told = send(&mut writer, &Reply::Mirror { rules }).await;
+                commands::expect_watchers(&self.status.mirror, &added).await;
+                told
             }
             Request::MirrorSwitch { on, which } => {
                 let rules = commands::switch(&self.status.mirror, on, &which).await;

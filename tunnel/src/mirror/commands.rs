@@ -4,7 +4,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use link::{prefix::Prefix, rules::RuleProtocol};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     own_ports,
@@ -17,6 +17,8 @@ use crate::control::mirror_message::{Listener, NewRule, Rejection, RuleReply, Se
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// With a new rule comes whether anything listens at the target, a moment later.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(250);
+/// A command that made rules which are only printed asks for what is printed right after; one that was killed never does.
+const WATCHER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of a target's or a replica's name: a set of as many rules as there may be must fit a control message.
 const MAX_NAME_BYTES: usize = 320;
 
@@ -90,6 +92,19 @@ pub(crate) fn watch(rules: &HostRules, ids: &[u32]) -> Option<Watcher> {
 /// A watcher is gone: so are those of its rules that had no other use.
 pub(crate) async fn unwatch(rules: &HostRules, ids: &[u32], watcher: Watcher) {
     drop(watcher);
+    remove_unwatched(rules, ids).await;
+}
+
+/// Gives whoever made rules that are only printed a moment to watch them; those that nobody watches then are taken away.
+pub(crate) async fn expect_watchers(rules: &HostRules, ids: &[u32]) {
+    let is_printed = |id: &u32| rules.live(*id).is_some_and(|rule| rule.spec.listener == Listener::Print);
+    if ids.iter().any(is_printed) {
+        sleep(WATCHER_TIMEOUT).await;
+        remove_unwatched(rules, ids).await;
+    }
+}
+
+async fn remove_unwatched(rules: &HostRules, ids: &[u32]) {
     let unused: Vec<_> = ids
         .iter()
         .filter_map(|id| rules.live(*id))

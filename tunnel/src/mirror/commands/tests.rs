@@ -96,6 +96,16 @@ async fn a_rule_that_is_only_printed_goes_with_its_last_watcher() {
     assert!(rules.statuses().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_is_only_printed_goes_when_nobody_comes_to_watch() {
+    let rules = HostRules::default();
+    let watched = add(&rules, vec![rule(Listener::Print)], &[]).await[0].id.unwrap();
+    let unwatched = add(&rules, vec![NewRule { port: 8081, ..rule(Listener::Print) }], &[]).await[0].id.unwrap();
+    let _watcher = watch(&rules, &[watched]).unwrap();
+    expect_watchers(&rules, &[watched, unwatched]).await;
+    assert!(rules.statuses().iter().map(|status| status.id).eq([watched]));
+}
+
 #[tokio::test]
 async fn watchers_of_a_rule_that_is_taken_away_are_told() {
     let rules = HostRules::default();
