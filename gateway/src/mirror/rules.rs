@@ -181,6 +181,8 @@ impl Rules {
         self.told = self.states();
         let outcomes = self.told.iter().map(|(id, state)| RuleOutcome { id: *id, state: state.clone() }).collect();
         self.unsaid.push_back(report::applied(generation, outcomes));
+        // Whoever waits for the acknowledgement also wants to know whether anything listens at the target.
+        self.report();
     }
 
     fn states(&self) -> BTreeMap<u32, RuleState> {
