@@ -33,7 +33,7 @@ use super::{
     interfaces::Interfaces,
     protocol::{FromTap, ListeningPort, PROTOCOL_VERSION, RingState, STATS_EVERY, TappedPort, ToTap},
     ring::{Count, Rings},
-    settling::Settling,
+    settling::{Reached, Settling},
     stream::{Stream, StreamEnd},
 };
 
@@ -80,8 +80,8 @@ pub(super) struct Capture {
     /// Ports with a rule where nobody listens.
     unheard: BTreeSet<ListeningPort>,
     clock: Clock,
-    /// When the last frame that was handled came.
-    seen_nanos: u64,
+    /// How far the frames have been handled.
+    reached: Reached,
     aside_at: Moment,
     drops_at: Moment,
     stats_at: Moment,
@@ -103,7 +103,7 @@ impl Capture {
             settling: Settling::default(),
             unheard: BTreeSet::new(),
             clock: Clock::start(),
-            seen_nanos: 0,
+            reached: Reached::default(),
             aside_at: Moment::ORIGIN,
             drops_at: Moment::ORIGIN,
             stats_at: Moment::ORIGIN,
@@ -140,7 +140,7 @@ impl Capture {
                 self.look_aside(now)?;
                 self.aside_at = now + ASIDE_EVERY;
             }
-            if self.handle()? > 0 {
+            if self.handle(now)? > 0 {
                 naps = NAPS;
                 continue;
             }
@@ -155,23 +155,31 @@ impl Capture {
         }
     }
 
-    /// Handles the frames that are there, [`BATCH_FRAMES`] at most; how many.
-    fn handle(&mut self) -> Result<usize, CaptureError> {
-        let Self { rings: Some(rings), flows, stream, seen_nanos, clock, .. } = self else { return Ok(0) };
+    /// Handles the frames that are there at `now`, [`BATCH_FRAMES`] at most; how many.
+    fn handle(&mut self, now: Moment) -> Result<usize, CaptureError> {
+        let Self { rings, flows, stream, reached, clock, .. } = self;
+        let Some(rings) = rings else {
+            *reached = Reached { moment: now, none_left: true, ..*reached };
+            return Ok(0);
+        };
         let mut taken = Count::default();
         let mut batch = Batch::with_capacity(BATCH_FRAMES);
         while taken.sum() < BATCH_FRAMES {
             let Some((frame, next)) = rings.frame(taken) else { break };
             if frame.after_loss {
-                let drops = rings.drops();
-                if drops > 0 {
-                    flows.lost(drops);
-                }
+                // None are counted where the look before an earlier frame counted them, too; they were lost here all the same.
+                flows.lost(rings.take_drops());
             }
-            flows.frame(&frame, clock.of_frame(frame.nanos), &mut batch);
-            *seen_nanos = frame.nanos;
+            let came = clock.of_frame(frame.nanos);
+            flows.frame(&frame, came, &mut batch);
+            reached.nanos = frame.nanos;
+            reached.moment = reached.moment.max(came.min(now));
             taken = next;
         }
+        if taken.sum() < BATCH_FRAMES {
+            reached.moment = now;
+        }
+        reached.none_left = taken.sum() == 0;
         if !batch.is_empty() {
             stream.write(&mut batch.slices())?;
         }
@@ -184,12 +192,16 @@ impl Capture {
     fn settle(&mut self, now: Moment) -> Result<(), CaptureError> {
         if now >= self.drops_at {
             self.drops_at = now + ASIDE_EVERY;
-            let drops = self.rings.as_ref().map_or(0, Rings::drops);
+            let drops = self.rings.as_mut().map_or(0, Rings::look_for_drops);
             if drops > 0 {
                 self.flows.lost(drops);
             }
         }
-        self.say(|this, batch| this.settling.settle(&mut this.flows, 0, true, now, batch))
+        self.hand_in_answers(now)
+    }
+
+    fn hand_in_answers(&mut self, now: Moment) -> Result<(), CaptureError> {
+        self.say(|this, batch| this.settling.settle(&mut this.flows, this.reached, now, batch))
     }
 
     fn look_aside(&mut self, now: Moment) -> Result<(), CaptureError> {
@@ -201,11 +213,12 @@ impl Capture {
             }
         }
         self.follow_interfaces()?;
-        if self.flows.poll_at().is_some_and(|due| now >= due) {
-            self.say(|this, batch| this.flows.timeout(now, batch))?;
+        self.hand_in_answers(now)?;
+        // A tap that was held up has missed nothing by that: what comes in time is in the ring.
+        let reached = self.reached.moment;
+        if self.flows.poll_at().is_some_and(|due| reached >= due) {
+            self.say(|this, batch| this.flows.timeout(reached, batch))?;
         }
-        let seen_nanos = self.seen_nanos;
-        self.say(|this, batch| this.settling.settle(&mut this.flows, seen_nanos, false, now, batch))?;
         self.settling.ask(&mut self.flows, &self.interfaces.indexes(), now);
         if !self.unheard.is_empty() && now >= self.listeners_at {
             self.look_for_listeners(now);

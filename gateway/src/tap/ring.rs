@@ -139,9 +139,14 @@ impl Rings {
         self.long.release(taken.long);
     }
 
-    /// Frames that were dropped since the last call.
-    pub(super) fn drops(&self) -> u64 {
-        self.short.drops() + self.long.drops()
+    /// Frames that were dropped before those that are there now, since the last call.
+    pub(super) fn take_drops(&self) -> u64 {
+        self.short.take_drops() + self.long.take_drops()
+    }
+
+    /// The same with all frames handled: also those that were dropped behind the last of them.
+    pub(super) fn look_for_drops(&mut self) -> u64 {
+        self.short.look_for_drops() + self.long.look_for_drops()
     }
 
     /// The sockets, to wait for frames.

@@ -22,7 +22,7 @@ use super::{
 /// Connections that are asked for one by one, a millisecond's work. For more, all sockets of their ports are read: milliseconds, in which the
 /// ring holds what comes.
 const MAX_SINGLE: usize = 256;
-/// Between two questions, and when the last led to nothing.
+/// Between two questions, and when the last was about something and led to nothing.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 
@@ -32,6 +32,23 @@ pub(super) struct Settling {
     sockets: Option<Sockets>,
     question: Option<Question>,
     not_before: Moment,
+}
+
+/// How far the tap has got with the frames.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    /// When the last that was handled came: nanoseconds since 1970-01-01 UTC.
+    pub(super) nanos: u64,
+    /// Every frame of before this moment has been handled.
+    pub(super) moment: Moment,
+    /// There were no more at the last look.
+    pub(super) none_left: bool,
+}
+
+impl Default for Reached {
+    fn default() -> Self {
+        Self { nanos: 0, moment: Moment::ORIGIN, none_left: true }
+    }
 }
 
 #[derive(Debug)]
@@ -59,6 +76,10 @@ impl Settling {
         // Where nobody listens, packets are led to another port before they reach a socket: its sockets say nothing.
         let heard = |server: SocketAddr| !unheard.iter().any(|port| port.port == server.port());
         let doubtful: Vec<_> = flows.tcp.unsettled().filter(|(_, server)| heard(*server)).collect();
+        if doubtful.is_empty() && flows.tcp.unsettled().next().is_none() {
+            self.not_before = now + PAUSE;
+            return;
+        }
         let answers = answers(sockets, doubtful, interfaces);
         tracing::trace!(?answers, "the target's sockets were looked at");
         if !answers.is_empty() {
@@ -66,23 +87,16 @@ impl Settling {
         }
     }
 
-    /// Hands the answers in, if every frame of before the question was handled: one that came `seen_nanos` after 1970 has been, or all have.
-    pub(super) fn settle(
-        &mut self,
-        flows: &mut Flows,
-        seen_nanos: u64,
-        none_left: bool,
-        now: Moment,
-        batch: &mut Batch<'_>,
-    ) {
-        let handled = |question: &mut Question| none_left || seen_nanos > question.nanos;
+    /// Hands the answers in, if every frame of before the question was handled.
+    pub(super) fn settle(&mut self, flows: &mut Flows, reached: Reached, now: Moment, batch: &mut Batch<'_>) {
+        let handled = |question: &mut Question| reached.none_left || reached.nanos > question.nanos;
         let Some(Question { asked, answers, .. }) = self.question.take_if(handled) else { return };
         let Flows { ports, tcp, .. } = flows;
         for (connection, known) in answers {
-            let sink = &mut |id, event| Flows::tcp_event(ports, batch, id, event, now);
+            let sink = &mut |id, event| Flows::tcp_event(ports, batch, id, event, reached.moment);
             match known {
-                Known::Socket(received) => tcp.settle(connection, received, asked, now, sink),
-                Known::NoSocket => tcp.gone(connection, asked, now, sink),
+                Known::Socket(received) => tcp.settle(connection, received, asked, reached.moment, sink),
+                Known::NoSocket => tcp.gone(connection, asked, reached.moment, sink),
                 Known::Nothing => {}
             }
         }

@@ -59,11 +59,15 @@ impl Reassembler {
     /// A hole that the ring may have made is a gap. Any other is one of the target's, too, and the client will fill it, were it after minutes;
     /// unless what is missing came by a way that is not captured: only the target knows.
     fn lose_patience<'a>(&mut self, index: u32, now: Moment, sink: &mut impl FnMut(FlowId, Event<'a>)) {
-        let epoch = self.epoch;
+        let (epoch, doubt_patience) = (self.epoch, self.limits.doubt_patience);
         let slot = self.flows.slot_mut(index);
         let (id, since) = (slot.id, slot.waiting.map_or(now, |(since, _)| since));
         let State::Open(stream) = &mut slot.state else { return self.holders.wait_no_more(index) };
         let standing = if stream.lost_track.is_some() {
+            if now < stream.lost_at + doubt_patience {
+                slot.waiting = Some((now, stream.next));
+                return self.holders.wait(index);
+            }
             Standing::Gone
         } else if stream.joined_after(since) {
             // Holes further behind are as old as this.

@@ -78,6 +78,7 @@ pub(super) struct Stream {
     pub(super) base: Base,
     /// The target must be asked where the stream is; nothing is taken until then.
     pub(super) lost_track: Option<LostTrack>,
+    pub(super) lost_at: Moment,
     /// The last gap was one by the sequence numbers, and may be longer by a multiple of 4 GiB.
     pub(super) unsure: bool,
     /// The initial sequence number of a SYN that came while this was open.
@@ -96,6 +97,7 @@ impl Stream {
             joined_until: Moment::ORIGIN,
             base: Base::Start,
             lost_track: None,
+            lost_at: Moment::ORIGIN,
             unsure: false,
             rival: None,
             held: None,
@@ -168,7 +170,9 @@ impl Stream {
                 ..0 if !keep_alive => Some(LostTrack::Behind),
                 _ => None,
             };
-            self.lost_track = self.lost_track.or(lost.filter(|_| long));
+            if self.lost_track.is_none() && long {
+                (self.lost_track, self.lost_at) = (lost, arrived.now);
+            }
             self.unsure |= long && ahead > 0;
         }
         far || self.lost_track.is_some()

@@ -11,7 +11,10 @@ use std::{
 };
 
 use cli::demo::pattern;
-use link::{mirrored::FrameKind, rules::RuleProtocol};
+use link::{
+    mirrored::FrameKind,
+    rules::{LossReason, RuleProtocol},
+};
 use nix::sys::signal::Signal;
 use tests::{
     sockets::{accept, dial, listen, receive_pattern, send_pattern, udp},
@@ -56,6 +59,18 @@ fn what_passes_while_the_gateway_takes_nothing_is_a_gap_of_the_right_length() {
     });
 }
 
+#[test]
+fn each_of_many_losses_is_told() {
+    under_load(|tap| {
+        for _ in 0..40 {
+            tap.signal(Signal::SIGSTOP);
+            pause(Duration::from_millis(60));
+            tap.signal(Signal::SIGCONT);
+            pause(Duration::from_millis(15));
+        }
+    });
+}
+
 /// Three connections at full speed, and something that holds the tap up. When they rest, what was copied and what is missing are all that was
 /// sent, although they stay open and nothing tells the tap so but the target's sockets.
 #[track_caller]
@@ -84,6 +99,7 @@ fn under_load(hold_up: impl FnOnce(&Tap)) {
         let (sent, near) = sender.join().expect("no panic");
         tap.wait("all of it is copied or missing", |copies| {
             let flow = copies.of(client)?;
+            assert!(flow.gaps.iter().all(|gap| gap.reason == LossReason::Ring), "the ring lost it: {flow:?}");
             (flow.bytes + flow.missing() == sent).then_some(())
         });
         drop(near);

@@ -3,13 +3,15 @@
 //! A slot belongs to the kernel until its status says otherwise, then to us until we write the status back. So a [`Frame`] borrows the ring,
 //! and giving slots back needs it mutably.
 //!
-//! The kernel marks a frame that is stored while drops are counted that nobody read, which is more frames than those behind a loss. But it
-//! drops frames only while the slot that comes next is ours, and a batch of slots is given back last one first: so frames can only be missing
-//! in front of the first frame of a batch.
+//! The kernel drops frames only while the slot that comes next is ours, and a batch of slots is given back last one first: so frames can only
+//! be missing in front of the first frame of a batch. How many were dropped is read before each batch goes back, and what is new then is
+//! missing in front of that batch; what is dropped after the look, and before the batch is back, shows in the mark that the kernel puts on
+//! frames while drops are counted that nobody read.
 
 #![expect(unsafe_code, reason = "memory that is shared with the kernel")]
 
 use std::{
+    cell::Cell,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     ptr::{self, NonNull},
@@ -28,7 +30,7 @@ pub(in crate::tap) struct Frame<'a> {
     pub(in crate::tap) len: usize,
     /// When it was stored, nanoseconds since 1970-01-01 UTC.
     pub(in crate::tap) nanos: u64,
-    /// The kernel may have dropped frames between the one before, in this ring, and this.
+    /// The kernel dropped frames between the one before, in this ring, and this.
     pub(in crate::tap) after_loss: bool,
     /// Its checksum is known to be right, or is not finished, since it never was on a wire.
     pub(in crate::tap) verified: bool,
@@ -42,8 +44,18 @@ pub(in crate::tap) struct Slots {
     layout: Layout,
     /// The slot of the oldest frame that was not given back.
     next: usize,
-    /// Slots that were the first of a batch when they were given back.
-    batch_starts: Vec<bool>,
+    given: Vec<Given>,
+    /// Frames that were dropped, of which nobody has been told.
+    drops: Cell<u64>,
+}
+
+/// What is known of the frame that comes into a slot next.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given {
+    /// The slot was the first of a batch when it was given back.
+    first: bool,
+    /// Frames were dropped before it was.
+    after_loss: bool,
 }
 
 impl Slots {
@@ -53,7 +65,7 @@ impl Slots {
         socket.attach(program)?;
         socket.make_ring(layout)?;
         let map = Map::new(&socket, layout.bytes())?;
-        Ok(Self { socket, map, layout, next: 0, batch_starts: vec![false; layout.slots()] })
+        Ok(Self { socket, map, layout, next: 0, given: vec![Given::default(); layout.slots()], drops: Cell::new(0) })
     }
 
     pub(super) fn start(&self) -> io::Result<()> {
@@ -68,8 +80,14 @@ impl Slots {
         self.socket.as_fd()
     }
 
-    pub(super) fn drops(&self) -> u64 {
-        self.socket.drops()
+    /// Frames that were dropped, as far as was looked, since the last call.
+    pub(super) fn take_drops(&self) -> u64 {
+        self.drops.take()
+    }
+
+    /// Looks for drops in front of the frame that comes next, with all frames handled; how many there were since the last time.
+    pub(super) fn look_for_drops(&mut self) -> u64 {
+        self.take_drops() + self.socket.drops()
     }
 
     pub(super) const fn layout(&self) -> Layout {
@@ -91,23 +109,30 @@ impl Slots {
         let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
         let begins = usize::from(header.tp_net).min(self.layout.slot_bytes);
         let captured = (header.tp_snaplen as usize).min(self.layout.slot_bytes - begins);
+        let given = self.given[index];
         // SAFETY: the range is inside the slot, which the kernel does not touch before `release`, which needs `self` mutably.
         let bytes = unsafe { slice::from_raw_parts(slot.as_ptr().add(begins), captured) };
         Some(Frame {
             bytes,
             len: header.tp_len as usize,
             nanos: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
-            after_loss: status & libc::TP_STATUS_LOSING != 0 && self.batch_starts[index],
+            after_loss: given.after_loss || (given.first && status & libc::TP_STATUS_LOSING != 0),
             verified: status & (libc::TP_STATUS_CSUM_VALID | libc::TP_STATUS_CSUMNOTREADY) != 0,
         })
     }
 
     /// Gives back the slots of the `frames` oldest.
     pub(super) fn release(&mut self, frames: usize) {
+        if frames == 0 {
+            return;
+        }
         let slots = self.layout.slots();
+        let drops = self.socket.drops();
+        self.drops.set(self.drops.get() + drops);
         for ahead in (0..frames).rev() {
             let index = (self.next + ahead) % slots;
-            self.batch_starts[index] = ahead == 0;
+            let first = ahead == 0;
+            self.given[index] = Given { first, after_loss: first && drops > 0 };
             self.status(index).store(libc::TP_STATUS_KERNEL, Ordering::Release);
         }
         self.next = (self.next + frames) % slots;
