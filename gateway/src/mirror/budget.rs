@@ -20,7 +20,12 @@ impl Budget {
 
     /// What a flow may hold at this moment.
     pub(super) fn free(&self) -> usize {
-        self.most.saturating_sub(self.held.load(Relaxed))
+        self.most.saturating_sub(self.held())
+    }
+
+    /// Bytes that wait, of all flows.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Relaxed)
     }
 
     pub(super) fn take(&self, bytes: usize) {

@@ -94,7 +94,7 @@ impl Feed {
         } else if !self.subscription.allows(payload.bytes, now) {
             LossReason::Rate
         } else {
-            return queue.push(frame, payload);
+            return queue.push(frame, payload, self.subscription.shared.budget.held());
         };
         queue.lose(reason, payload);
         self.lost(reason, payload);

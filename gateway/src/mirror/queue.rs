@@ -16,10 +16,12 @@ use super::counts;
 
 /// A smaller frame is copied out of the buffer that it was read into, which it would keep whole.
 const SMALL_BYTES: usize = 4 << 10;
-/// So is one that is not large, when it may have to wait for long.
+/// So is one that is not large, when it may have to wait for long: when its flow holds so much, or all of its session.
 const MIDDLING_BYTES: usize = 32 << 10;
-/// A flow that holds so much has somebody slow at its end.
 const WAITING_BYTES: usize = 64 << 10;
+const ALL_WAITING_BYTES: usize = 256 << 10;
+/// So is every frame, when the session holds this much: what it keeps is then what it counts, give or take these few buffers.
+const ALL_SLOW_BYTES: usize = 2 << 20;
 /// Small frames that are kept together at most.
 const GATHERED_BYTES: usize = 8 << 10;
 /// What a writer takes at once: what it took counts as held until it is written.
@@ -77,10 +79,10 @@ impl Queue {
         has_room
     }
 
-    /// Takes a frame of payload, behind what was lost before it.
-    pub(super) fn push(&mut self, frame: &Bytes, payload: Loss) {
+    /// Takes a frame of payload, behind what was lost before it, when all flows hold so much.
+    pub(super) fn push(&mut self, frame: &Bytes, payload: Loss, all_held: usize) {
         self.put_gaps();
-        self.put(frame, payload);
+        self.put(frame, payload, all_held);
     }
 
     /// A frame is lost for this reason.
@@ -93,7 +95,7 @@ impl Queue {
     /// A gap that was there before: in its place, and together with the queue's own where it stands in one.
     pub(super) fn push_gap(&mut self, frame: &Bytes, gap: Gap) {
         if self.gaps.is_none() && self.loses_until.is_none() && self.held < GAPS_APART_BYTES {
-            self.put(frame, Loss::default());
+            self.gather(frame, Loss::default());
         } else {
             self.lose(gap.reason, Loss { flows: 0, bytes: gap.bytes, datagrams: gap.datagrams });
         }
@@ -102,7 +104,7 @@ impl Queue {
     /// The last frame, which always finds room.
     pub(super) fn end(&mut self, frame: &Bytes) {
         self.put_gaps();
-        self.put(frame, Loss::default());
+        self.gather(frame, Loss::default());
         self.has_ended = true;
     }
 
@@ -148,14 +150,15 @@ impl Queue {
         }
     }
 
-    fn put(&mut self, frame: &Bytes, payload: Loss) {
-        let is_slow = self.held > WAITING_BYTES;
+    fn put(&mut self, frame: &Bytes, payload: Loss, all_held: usize) {
         if frame.len() < SMALL_BYTES {
             return self.gather(frame, payload);
         }
+        let is_waiting = self.held > WAITING_BYTES || all_held > ALL_WAITING_BYTES;
+        let is_copied = all_held > ALL_SLOW_BYTES || is_waiting && frame.len() < MIDDLING_BYTES;
         self.put_gathered();
         self.held += frame.len();
-        let bytes = if is_slow && frame.len() < MIDDLING_BYTES { Bytes::copy_from_slice(frame) } else { frame.clone() };
+        let bytes = if is_copied { Bytes::copy_from_slice(frame) } else { frame.clone() };
         self.chunks.push_back(Chunk { bytes, payload });
     }
 
@@ -246,7 +249,7 @@ mod tests {
                     _ => {
                         let frame = frame(len, FrameKind::Datagram);
                         if queue.has_room(frame.len(), free) {
-                            queue.push(&frame, payload(len));
+                            queue.push(&frame, payload(len), 0);
                         } else {
                             queue.lose(LossReason::Lag, payload(len));
                         }
@@ -280,7 +283,7 @@ mod tests {
         let push = |queue: &mut Queue| {
             let has_room = queue.has_room(big.len(), 100_000);
             if has_room {
-                queue.push(&big, payload(10_000));
+                queue.push(&big, payload(10_000), 0);
             } else {
                 queue.lose(LossReason::Lag, payload(10_000));
             }
@@ -305,12 +308,25 @@ mod tests {
         let small = frame(100, FrameKind::Datagram);
         let large = frame(10_000, FrameKind::Datagram);
         for bytes in [&small, &small, &large, &small] {
-            queue.push(bytes, payload(bytes.len() - 4));
+            queue.push(bytes, payload(bytes.len() - 4), 0);
         }
         let mut batch = Vec::new();
         let taken = queue.take(&mut batch);
         assert_eq!(batch.iter().map(Bytes::len).collect::<Vec<_>>(), [208, 10_004, 104]);
         assert_eq!(batch[1].as_ptr(), large.as_ptr());
         assert_eq!((taken.payload.bytes, taken.payload.datagrams), (10_300, 4));
+    }
+
+    #[test]
+    fn what_waits_beside_a_slow_session_keeps_no_more_than_itself() {
+        let (middling, large) = (frame(10_000, FrameKind::Datagram), frame(60_000, FrameKind::Datagram));
+        let shares = |frame: &Bytes, all_held| {
+            let (mut queue, mut batch) = (Queue::default(), Vec::new());
+            queue.push(frame, payload(frame.len() - 4), all_held);
+            queue.take(&mut batch);
+            batch[0].as_ptr() == frame.as_ptr()
+        };
+        assert!(shares(&middling, ALL_WAITING_BYTES) && !shares(&middling, ALL_WAITING_BYTES + 1));
+        assert!(shares(&large, ALL_SLOW_BYTES) && !shares(&large, ALL_SLOW_BYTES + 1));
     }
 }

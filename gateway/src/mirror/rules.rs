@@ -97,7 +97,7 @@ impl Rules {
         loop {
             tokio::select! {
                 biased;
-                () = permissions.next() => self.take_over(None).await,
+                () = permissions.next() => self.judge_again().await,
                 Some(set) = sets.recv(), if self.unsaid.len() < MOST_UNSAID => self.take_over(Some(set)).await,
                 Ok(place) = says.reserve(), if !self.unsaid.is_empty() => {
                     if let Some(message) = self.unsaid.pop_front() {
@@ -113,6 +113,16 @@ impl Rules {
 
     fn has_rules(&self) -> bool {
         !self.set.rules.is_empty() && self.unsaid.is_empty()
+    }
+
+    /// What is allowed changed. What is not any more ends first: looking at the targets may take long.
+    async fn judge_again(&mut self) {
+        let refused = |one: &Subscription| {
+            self.session.permissions.borrow().may_mirror(&one.rule.target, one.rule.port, one.rule.protocol).is_err()
+        };
+        let ending: Vec<u32> = self.on.iter().filter(|(_, one)| refused(one)).map(|(id, _)| *id).collect();
+        self.turn_off(&ending).await;
+        self.take_over(None).await;
     }
 
     /// Puts a set in force, or the last one again.
