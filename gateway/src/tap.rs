@@ -13,6 +13,7 @@
 
 mod batch;
 mod capture;
+mod census;
 mod clock;
 mod enter;
 mod filter;

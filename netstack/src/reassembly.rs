@@ -8,7 +8,8 @@
 //! 2. [`handshake`] decides whether it opens one;
 //! 3. [`stream`] passes it on in order, has it held ([`held`]), or finds a gap;
 //! 4. [`bounds`] keeps what is held, by [`holders`], and the flows within [`Limits`];
-//! 5. [`settlement`]: what the target's own sockets say of flows that may have gone unseen; [`expiry`]: what time decides.
+//! 5. [`settlement`]: what the target's own sockets say of flows that may have gone unseen, and [`unseen`] of those that were not seen at
+//!    all or only from their middle; [`expiry`]: what time decides.
 //!
 //! # What comes out
 //!
@@ -36,6 +37,7 @@ mod limits;
 mod segment;
 mod settlement;
 mod stream;
+mod unseen;
 
 use self::{
     chain::Chain,
@@ -45,6 +47,7 @@ use self::{
     holders::Holders,
     key::Key,
     stream::{Arrived, Standing, Stream},
+    unseen::Unseen,
 };
 pub use self::{
     event::{Event, FlowId, GapReason},
@@ -66,6 +69,7 @@ pub struct Reassembler {
     limits: Limits,
     flows: Flows,
     holders: Holders,
+    unseen: Unseen,
     /// How often the ring has lost something.
     epoch: u32,
     /// The epoch when the target was asked last.
@@ -75,7 +79,8 @@ pub struct Reassembler {
 impl Reassembler {
     /// No flows. The `seed` must be unpredictable for those who send to the target.
     pub fn new(limits: Limits, seed: u64) -> Self {
-        Self { limits, flows: Flows::new(limits, seed), holders: Holders::new(), epoch: 1, asked_epoch: 1 }
+        let (flows, unseen) = (Flows::new(limits, seed), Unseen::new(limits.flows, seed));
+        Self { limits, flows, holders: Holders::new(), unseen, epoch: 1, asked_epoch: 1 }
     }
 
     /// Takes in a segment that was captured at `now`; every event that follows from it, of its flow and of others that had to go for it,
@@ -99,7 +104,7 @@ impl Reassembler {
                 Follow::Stranger => {}
             },
             // One that opened what has ended may come again, late.
-            State::Ended { first } if segment.opens() && *first != Some(segment.seq.wrapping_add(1)) => {
+            State::Ended { first, .. } if segment.opens() && *first != Some(segment.seq.wrapping_add(1)) => {
                 self.flows.remove(index);
                 self.stranger(key, segment, now, sink);
             }
@@ -137,6 +142,7 @@ impl Reassembler {
                 }
             }
         }
+        self.unseen.retain(|key| keep(key.client(), key.server()));
     }
 
     /// A segment of no flow that is known.
@@ -167,8 +173,9 @@ impl Reassembler {
         self.make_room(Class::Seen, sink);
         let mut stream = Stream::from_start(first, epoch, now);
         let id = self.flows.number(index);
-        let slot = self.flows.slot(index);
-        sink(id, Event::Opened { client: slot.key.client(), server: slot.key.server(), from_start: true });
+        let key = self.flows.slot(index).key;
+        self.unseen.forget(key);
+        sink(id, Event::Opened { client: key.client(), server: key.server(), from_start: true });
         if !early.is_empty() {
             let held = stream.held.get_or_insert_default();
             held.insert(Arrival { start: 0, payload: early, fin: false, pushed: false, epoch });

@@ -156,8 +156,7 @@ impl FanOut {
         for port in stats {
             for one in self.subscribers.get_mut(&(port.protocol, port.port)).into_iter().flatten() {
                 let left_out = since(port.left_out, one.seen.left_out);
-                let ring = port.lost_datagrams.checked_sub(one.seen.lost_datagrams).unwrap_or(port.lost_datagrams);
-                let lost = Loss { datagrams: ring, ..Loss::default() };
+                let lost = since(lost_by_ring(port), lost_by_ring(&one.seen));
                 one.seen = *port;
                 for (reason, loss) in [(LossReason::Sample, left_out), (LossReason::Ring, lost)] {
                     if loss != Loss::default() {
@@ -216,9 +215,14 @@ impl Flow {
     }
 }
 
+/// What the ring lost that is in no flow's gaps.
+const fn lost_by_ring(port: &PortStats) -> Loss {
+    Loss { flows: 0, bytes: port.lost_bytes, datagrams: port.lost_datagrams }
+}
+
 /// What a tap that has not counted yet says of a port.
 pub(super) fn no_stats((protocol, port): Port) -> PortStats {
-    PortStats { port, protocol, nobody_listens: false, left_out: Loss::default(), lost_datagrams: 0 }
+    PortStats { port, protocol, nobody_listens: false, left_out: Loss::default(), lost_datagrams: 0, lost_bytes: 0 }
 }
 
 /// The difference; all of it where the tap began to count anew.

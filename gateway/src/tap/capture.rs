@@ -239,6 +239,7 @@ impl Capture {
             Some(rings) => rings.want(&wanted).map_err(CaptureError::Filter)?,
             None => self.rings = Some(Rings::open(&wanted).map_err(CaptureError::Rings)?),
         }
+        self.settling.begin(&mut self.flows);
         let now = self.clock.now();
         self.look_for_listeners(now);
         let ring = self.rings.as_ref().map_or(RingState::Closed, Rings::state);

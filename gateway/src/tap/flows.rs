@@ -8,7 +8,7 @@
 //!
 //! Before: [`super::ring`]; after: [`super::batch`].
 
-use std::{net::SocketAddr, ops::Range};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range};
 
 use link::{
     mirrored::{FrameKind, Gap},
@@ -26,7 +26,7 @@ use super::{
     fragments::Fragments,
     left_out::{LeftOut, Sign},
     ports::Ports,
-    protocol::{FlowNumber, Opened, PortStats, TapStats, TappedPort},
+    protocol::{FlowNumber, ListeningPort, Opened, PortStats, TapStats, TappedPort},
     ring::Frame,
     udp_flows::UdpFlows,
 };
@@ -45,6 +45,8 @@ pub(super) struct Flows {
     left_out: LeftOut,
     stats: TapStats,
     lost_datagrams: u64,
+    /// Bytes by port of TCP that the ring lost before anything of their connection was seen.
+    unseen: BTreeMap<u16, u64>,
 }
 
 /// When a frame is handled, and when it came.
@@ -65,6 +67,7 @@ impl Flows {
             left_out: LeftOut::default(),
             stats: TapStats::default(),
             lost_datagrams: 0,
+            unseen: BTreeMap::new(),
         }
     }
 
@@ -75,7 +78,7 @@ impl Flows {
         if only_udp.is_none() {
             self.lost_datagrams = 0;
         }
-        let Self { ports, tcp, udp, left_out, .. } = self;
+        let Self { ports, tcp, udp, left_out, unseen, .. } = self;
         let ports = &*ports;
         let keep = |protocol| {
             move |client: SocketAddr, server: SocketAddr| ports.takes(protocol, client, server) == Some(true)
@@ -83,6 +86,7 @@ impl Flows {
         tcp.retain(keep(RuleProtocol::Tcp), &mut |id, event| batch.event(FlowNumber::tcp(id.as_u32()), event));
         udp.retain(keep(RuleProtocol::Udp), |number| batch.end(number, FrameKind::Gone));
         left_out.retain(|port| ports.iter().any(|other| other == port));
+        unseen.retain(|port, _| ports.iter().any(|other| is_tcp(other, *port)));
         if self.ports.is_empty() {
             self.fragments.clear();
         }
@@ -154,15 +158,28 @@ impl Flows {
         tcp_event(ports, batch, id, event, Times { now, seen_unix_micros: clock::unix_nanos() / 1_000 });
     }
 
+    /// How often the ring lost something.
+    pub(super) const fn losses(&self) -> u64 {
+        self.stats.losses
+    }
+
+    /// The target received `bytes` to this port of which nothing else tells.
+    pub(super) fn lost_unseen(&mut self, server: SocketAddr, bytes: u64) {
+        if bytes > 0 {
+            *self.unseen.entry(server.port()).or_default() += bytes;
+        }
+    }
+
     /// What was counted; the caller knows where nobody listens.
     pub(super) fn stats(&self) -> TapStats {
         let lost_datagrams = |port| if self.ports.only_udp() == Some(port) { self.lost_datagrams } else { 0 };
-        let port_stats = |port: super::protocol::ListeningPort| PortStats {
+        let port_stats = |port: ListeningPort| PortStats {
             port: port.port,
             protocol: port.protocol,
             nobody_listens: false,
             left_out: self.left_out.of(port),
             lost_datagrams: lost_datagrams(port),
+            lost_bytes: self.unseen.get(&port.port).copied().filter(|_| is_tcp(port, port.port)).unwrap_or(0),
         };
         TapStats {
             fragments_dropped: self.fragments.dropped(),
@@ -262,6 +279,10 @@ impl Flows {
         }
         seen.number
     }
+}
+
+fn is_tcp(port: ListeningPort, number: u16) -> bool {
+    port == ListeningPort { port: number, protocol: RuleProtocol::Tcp }
 }
 
 /// A slot has room for every IP packet; what is longer is a packet without a length (BIG TCP), of which the ring has a part.

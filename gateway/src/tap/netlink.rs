@@ -56,7 +56,23 @@ impl Netlink {
         self.ask(kind, REQUEST, body, each)
     }
 
+    /// Asks for everything of a kind, and reads no answer yet: that is for [`Netlink::go_on`]. Nothing else may be asked meanwhile.
+    pub(super) fn begin(&mut self, kind: u16, body: &[u8]) -> io::Result<()> {
+        self.send(kind, REQUEST | DUMP, body)
+    }
+
+    /// Reads as many answers as the kernel gives at once; whether those were the last.
+    pub(super) fn go_on(&mut self, each: impl FnMut(&[u8])) -> io::Result<bool> {
+        self.read(REQUEST | DUMP, each)
+    }
+
     fn ask(&mut self, kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        self.send(kind, flags, body)?;
+        while !self.read(flags, &mut each)? {}
+        Ok(())
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let len = u32::try_from(HEADER_BYTES + body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut request = len.to_ne_bytes().to_vec();
@@ -66,27 +82,30 @@ impl Netlink {
         request.extend_from_slice(&[0; 4]);
         request.extend_from_slice(body);
         send(self.socket.as_raw_fd(), &request, MsgFlags::empty())?;
-        loop {
-            let read = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-                Err(Errno::ENOBUFS) => 0,
-                read => read?,
-            };
-            self.changed |= read == 0;
-            for message in messages(&self.buffer[..read]) {
-                if message.sequence != self.sequence {
-                    self.changed = true;
-                    continue;
-                }
-                match message.kind {
-                    DONE => return Ok(()),
-                    ERROR => return refusal(message.body),
-                    _ => each(message.body),
-                }
-                if flags & DUMP == 0 {
-                    return Ok(());
-                }
+        Ok(())
+    }
+
+    fn read(&mut self, flags: u16, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
+        let read = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+            Err(Errno::ENOBUFS) => 0,
+            read => read?,
+        };
+        self.changed |= read == 0;
+        for message in messages(&self.buffer[..read]) {
+            if message.sequence != self.sequence {
+                self.changed = true;
+                continue;
+            }
+            match message.kind {
+                DONE => return Ok(true),
+                ERROR => return refusal(message.body).map(|()| true),
+                _ => each(message.body),
+            }
+            if flags & DUMP == 0 {
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     /// Whether something changed that it hears of, since the last call. What it missed for want of room is a change, too.

@@ -170,4 +170,7 @@ pub struct PortStats {
     /// UDP datagrams that the ring lost, where only this port can have been meant. Not in any flow's gaps.
     #[serde(default)]
     pub lost_datagrams: u64,
+    /// Bytes that the ring lost of TCP connections of which nothing had been seen by then. Not in any flow's gaps.
+    #[serde(default)]
+    pub lost_bytes: u64,
 }

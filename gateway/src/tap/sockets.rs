@@ -26,7 +26,8 @@ const INFO: u16 = 2;
 const WITH_INFO: u8 = 1 << (INFO - 1);
 /// `tcpi_bytes_received` in `tcp_info`; since Linux 4.1.
 const BYTES_RECEIVED_AT: usize = 128;
-const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
+/// IPv4 and IPv6.
+pub(super) const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
 const EVERY_STATE: u32 = u32::MAX;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -42,6 +43,12 @@ mod state {
     pub(super) const CLOSING: u8 = 11;
     pub(super) const SYN_RECEIVED_NEW: u8 = 12;
 }
+
+/// Sockets that have a client, and may have received something of it.
+const CONNECTED: u32 = !(1 << state::LISTENING | 1 << state::TIME_WAIT | 1 << state::CLOSED);
+
+/// Client and server.
+pub(super) type Connection = (SocketAddr, SocketAddr);
 
 /// What is known of a connection at the target.
 #[derive(Debug, Clone, Copy)]
@@ -90,24 +97,25 @@ impl Sockets {
         }
     }
 
-    /// What the target received on each connection to `ports`, by client and server.
+    /// Begins to read what the target received on every connection over a family: with [`Sockets::more`], and nothing else meanwhile.
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn received_on(
-        &mut self,
-        ports: &BTreeSet<u16>,
-    ) -> io::Result<HashMap<(SocketAddr, SocketAddr), Known>> {
-        let mut all = HashMap::new();
-        for (family, port) in FAMILIES.into_iter().flat_map(|family| ports.iter().map(move |port| (family, port))) {
-            let mut request = request([family, TCP, WITH_INFO, 0], EVERY_STATE);
-            request[8..10].copy_from_slice(&port.to_be_bytes());
-            self.0.dump(BY_FAMILY, &request, |body| {
-                let (Some(server), Some(client)) = (address(body, 4, 8), address(body, 6, 24)) else { return };
+    pub(super) fn begin(&mut self, family: u8) -> io::Result<()> {
+        self.0.begin(BY_FAMILY, &request([family, TCP, WITH_INFO, 0], CONNECTED))
+    }
+
+    /// Adds some connections to `ports`, by client and server; whether they were the family's last.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn more(&mut self, ports: &BTreeSet<u16>, all: &mut HashMap<Connection, Known>) -> io::Result<bool> {
+        self.0.go_on(|body| {
+            let (Some(server), Some(client)) = (address(body, 4, 8), address(body, 6, 24)) else { return };
+            if ports.contains(&server.port()) {
                 all.insert((client, server), connection_answer(body));
-            })?;
-        }
-        Ok(all)
+            }
+        })
     }
 
     /// The ports among `wanted` on which a socket waits: a listener, or a UDP socket that is bound.

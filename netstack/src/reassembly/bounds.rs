@@ -67,6 +67,9 @@ impl Reassembler {
         };
         if let Some(last) = last {
             sink(slot.id, last);
+            if standing == Standing::Gone {
+                self.unseen.add(slot.key, stream.next);
+            }
             self.close(index);
             if standing == Standing::Gone {
                 return self.flows.remove(index);
@@ -102,8 +105,9 @@ impl Reassembler {
 
     pub(super) fn evict<'a>(&mut self, index: u32, sink: &mut impl FnMut(FlowId, Event<'a>)) {
         let slot = self.flows.slot(index);
-        if matches!(slot.state, State::Open(_)) {
+        if let State::Open(stream) = &slot.state {
             sink(slot.id, Event::Gone);
+            self.unseen.add(slot.key, stream.next);
         }
         self.close(index);
         self.flows.remove(index);

@@ -32,9 +32,11 @@ pub(super) const CLASSES: [Class; 4] = [Class::Ended, Class::Embryo, Class::Seen
 #[derive(Debug)]
 pub(super) enum State {
     Free,
-    /// With the sequence number of its first byte, if that was seen.
     Ended {
+        /// The sequence number of its first byte, if that was seen.
         first: Option<u32>,
+        /// Bytes that came out of it, and of its gaps.
+        told: u64,
     },
     Embryo(Embryo),
     Open(Stream),
@@ -155,7 +157,7 @@ impl Flows {
     pub(super) fn close(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         if let State::Open(stream) = &slot.state {
-            slot.state = State::Ended { first: stream.first() };
+            slot.state = State::Ended { first: stream.first(), told: stream.next };
             self.ids.remove(&slot.id);
         }
         slot.waiting = None;

@@ -56,6 +56,11 @@ impl Embryo {
         }
     }
 
+    /// Where the stream begins, and since when everything of it was seen.
+    pub(super) const fn start(&self) -> (u32, u32) {
+        (self.first, self.epoch)
+    }
+
     pub(super) fn follow(&mut self, segment: &Segment<'_>, epoch: u32) -> Follow {
         let early_len = u32::try_from(self.early.len()).expect("a packet is less than 4 GiB");
         let near = |first: u32, room: u32| segment.seq.wrapping_sub(first) <= room;

@@ -27,14 +27,17 @@ pub(super) const HOLE: u8 = 4;
 /// Whether it still exists.
 pub(super) const IDLE: u8 = 8;
 
+/// How often to ask where a stream was joined that does not rest.
+const MAX_ASKS: u8 = 30;
+
 /// Half of what sequence numbers count.
 const HALF: i128 = 1 << 31;
 
 /// When the target's sockets were looked at: made by [`Reassembler::ask`], handed back with the answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
-    at: Moment,
-    epoch: u32,
+    pub(super) at: Moment,
+    pub(super) epoch: u32,
 }
 
 /// What a socket of the target says.
@@ -71,7 +74,8 @@ impl Reassembler {
         })
     }
 
-    /// The target has a socket for this flow, and this is what it says.
+    /// The target has a socket for this flow, and this is what it says. Gives the bytes that the target received before the flow was seen,
+    /// or of a flow that never was, and that are newly known to be missing.
     pub fn settle<'a>(
         &mut self,
         (client, server): (SocketAddr, SocketAddr),
@@ -79,13 +83,29 @@ impl Reassembler {
         asked: Asked,
         now: Moment,
         sink: &mut impl FnMut(FlowId, Event<'a>),
+    ) -> u64 {
+        let key = Key::new(client, server);
+        self.open_by_answer(key, received, asked, now, sink);
+        if let Some(index) = self.asked_about(key, asked) {
+            self.settle_open(index, received, asked, now, sink);
+        }
+        self.newly_missed(key, received, asked)
+    }
+
+    fn settle_open<'a>(
+        &mut self,
+        index: u32,
+        received: Received,
+        asked: Asked,
+        now: Moment,
+        sink: &mut impl FnMut(FlowId, Event<'a>),
     ) {
-        let Some(index) = self.asked_about(client, server, asked) else { return };
-        let patience = self.limits.hole_patience;
+        let (patience, has_lost) = (self.limits.hole_patience, self.epoch > 1);
         let slot = self.flows.slot_mut(index);
         let (id, seen) = (slot.id, slot.seen);
         let State::Open(stream) = &mut slot.state else { return };
         stream.learn_base(received, seen + patience <= asked.at, asked);
+        let base_again = has_lost && stream.asks_again();
         let standing = stream.settle(received, seen <= asked.at, asked, &mut |event| sink(id, event));
         if let Some((since, _)) = &mut slot.waiting
             && stream.is_measured()
@@ -95,7 +115,30 @@ impl Reassembler {
         }
         self.flows.place(index, Class::Confirmed, now);
         self.answered(index, BASE | DOUBT | HOLE | IDLE);
+        if base_again {
+            self.ask_about(index, BASE);
+        }
         self.conclude(index, standing, now, sink);
+    }
+
+    /// Only the SYN was seen, and the target has more: the ring lost what shows it.
+    fn open_by_answer<'a>(
+        &mut self,
+        key: Key,
+        received: Received,
+        asked: Asked,
+        now: Moment,
+        sink: &mut impl FnMut(FlowId, Event<'a>),
+    ) {
+        let Some(index) = self.flows.find(key).filter(|_| received.payload_bytes() > 0) else { return };
+        let slot = self.flows.slot(index);
+        let State::Embryo(embryo) = &slot.state else { return };
+        if slot.seen <= asked.at && self.epoch > 1 {
+            let start = embryo.start();
+            self.open_from_start(index, start, &[], now, sink);
+            let slot = self.flows.slot_mut(index);
+            (slot.opened, slot.seen) = (slot.opened.min(asked.at), slot.seen.min(asked.at));
+        }
     }
 
     /// The target has no socket for this flow.
@@ -106,7 +149,8 @@ impl Reassembler {
         now: Moment,
         sink: &mut impl FnMut(FlowId, Event<'a>),
     ) {
-        let Some(index) = self.asked_about(client, server, asked) else { return };
+        let key = Key::new(client, server);
+        let Some(index) = self.asked_about(key, asked) else { return };
         let epoch = self.epoch;
         let slot = self.flows.slot_mut(index);
         let id = slot.id;
@@ -118,11 +162,12 @@ impl Reassembler {
         }
         let standing = stream.end(stream.may_have_missed(since, epoch), &mut |event| sink(id, event));
         self.conclude(index, standing, now, sink);
+        self.unseen.forget(key);
     }
 
     /// The flow, unless it opened after the question.
-    fn asked_about(&mut self, client: SocketAddr, server: SocketAddr, asked: Asked) -> Option<u32> {
-        let index = self.flows.find(Key::new(client, server))?;
+    fn asked_about(&mut self, key: Key, asked: Asked) -> Option<u32> {
+        let index = self.flows.find(key)?;
         self.flows.stream(index).is_some_and(|_| self.flows.slot(index).opened <= asked.at).then_some(index)
     }
 
@@ -139,7 +184,7 @@ impl Reassembler {
 }
 
 impl Received {
-    const fn payload_bytes(self) -> u64 {
+    pub(super) const fn payload_bytes(self) -> u64 {
         self.bytes.saturating_sub(self.ended as u64)
     }
 }
@@ -148,6 +193,13 @@ impl Stream {
     /// Whether what the target counts says exactly where the stream is.
     const fn is_measured(&self) -> bool {
         matches!(self.base, Base::Start | Base::Joined { rested: true, .. })
+    }
+
+    /// Whether to ask once more where the stream was joined, since it did not rest: of several answers the last one or another is exact.
+    const fn asks_again(&mut self) -> bool {
+        let again = matches!(self.base, Base::Joined { rested: false, .. }) && self.asks < MAX_ASKS;
+        self.asks += again as u8;
+        again
     }
 
     /// Where a stream was joined: the target has no more than was seen, and just that when the stream is at rest. (Unless a hole of the

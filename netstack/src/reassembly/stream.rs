@@ -76,6 +76,8 @@ pub(super) struct Stream {
     /// Until then a hole may be of bytes that came before the tap did.
     joined_until: Moment,
     pub(super) base: Base,
+    /// How often the target was asked again where this was joined.
+    pub(super) asks: u8,
     /// The target must be asked where the stream is; nothing is taken until then.
     pub(super) lost_track: Option<LostTrack>,
     pub(super) lost_at: Moment,
@@ -96,6 +98,7 @@ impl Stream {
             progress: now,
             joined_until: Moment::ORIGIN,
             base: Base::Start,
+            asks: 0,
             lost_track: None,
             lost_at: Moment::ORIGIN,
             unsure: false,

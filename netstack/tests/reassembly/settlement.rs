@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use netstack::reassembly::GapReason;
 
-use crate::tap::{ACK, End, FIN, Part, Tap, bytes, ring};
+use crate::tap::{ACK, End, FIN, Part, SYN, Tap, bytes, ring};
 
 const GIB: u64 = 1 << 30;
 
@@ -214,4 +214,54 @@ fn an_answer_that_makes_no_sense_harms_nothing() {
             assert!(tap.seen[0].parts.iter().all(|part| !matches!(part, Part::Gap(_, GapReason::Held))));
         }
     }
+}
+
+/// Answers one question about one connection; what is newly known to be missing of it.
+fn missed(tap: &mut Tap, port: u16, received: u64, ended: bool) -> u64 {
+    let asked = tap.ask();
+    tap.wait(Duration::from_millis(1));
+    tap.answer(port, received, ended, asked)
+}
+
+#[test]
+fn what_came_before_a_connection_was_seen_is_missing_unless_it_was_there_before() {
+    let mut tap = Tap::new();
+    tap.was_there(1, 1_000);
+    tap.reassembler.lost();
+    for port in [1, 2] {
+        tap.send(port, 5_000, ACK, b"abc");
+    }
+    // each has received two bytes more than what was seen, or than it had before
+    assert_eq!((missed(&mut tap, 1, 1_005, false), missed(&mut tap, 2, 5, false)), (2, 2));
+    assert_eq!((missed(&mut tap, 1, 1_005, false), missed(&mut tap, 2, 5, false)), (0, 0), "told once");
+    tap.send(2, 5_003, ACK, b"def");
+    assert_eq!(missed(&mut tap, 2, 9, false), 1, "what was under way at the question before");
+    tap.send(2, 5_006, ACK | FIN, b"ghi");
+    assert_eq!(missed(&mut tap, 2, 13, true), 1, "also when it has ended");
+    assert!(tap.seen.iter().all(|flow| flow.gaps() == 0));
+}
+
+#[test]
+fn a_connection_that_was_never_seen_is_missing_as_a_whole() {
+    let mut tap = Tap::new();
+    tap.was_there(1, 1_000);
+    tap.reassembler.lost();
+    assert_eq!((missed(&mut tap, 1, 1_000, false), missed(&mut tap, 2, 70, false)), (0, 70));
+    // its SYN alone was seen: then it is a flow with a gap
+    tap.send(3, 99, SYN, &[]);
+    assert_eq!(missed(&mut tap, 3, 50, false), 0);
+    assert_eq!((&tap.only().parts, tap.only().from_start), (&vec![ring(50)], true));
+    tap.send(2, 171, ACK, b"abc");
+    assert_eq!(missed(&mut tap, 2, 73, false), 0, "the rest of it is seen");
+    tap.send(3, 150, ACK | FIN, b"abc");
+    assert_eq!((missed(&mut tap, 3, 53, true), tap.seen[0].len()), (0, 53));
+}
+
+#[test]
+fn what_was_told_of_a_connection_that_had_to_go_is_not_missing() {
+    let mut tap = blinded();
+    tap.send(1, seq(3 + 3 * GIB), ACK, b"where is this");
+    tap.wait(Duration::from_secs(10));
+    assert_eq!(tap.only().end, Some(End::Gone));
+    assert_eq!(missed(&mut tap, 1, 3 + 3 * GIB + 13, false), 3 * GIB + 13);
 }

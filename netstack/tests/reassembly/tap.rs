@@ -107,13 +107,20 @@ impl Tap {
         self.answer(port, received, false, asked);
     }
 
-    pub(crate) fn answer(&mut self, port: u16, bytes: u64, ended: bool, asked: Asked) {
+    /// It had received this before there was a tap.
+    pub(crate) fn was_there(&mut self, port: u16, bytes: u64) {
+        self.reassembler.was_there(client(port), server(), Received { bytes, ended: false });
+    }
+
+    /// What is missing and in no event.
+    pub(crate) fn answer(&mut self, port: u16, bytes: u64, ended: bool, asked: Asked) -> u64 {
         let Self { reassembler, seen, live, now, .. } = self;
         let received = Received { bytes: bytes + u64::from(ended), ended };
-        reassembler.settle((client(port), server()), received, asked, *now, &mut |id, event| {
+        let missed = reassembler.settle((client(port), server()), received, asked, *now, &mut |id, event| {
             note(seen, live, id, event);
         });
         self.check();
+        missed
     }
 
     pub(crate) fn gone(&mut self, port: u16, asked: Asked) {

@@ -1,7 +1,7 @@
 //! What a tap could not copy is said, exactly.
 
 use std::{
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,8 +17,9 @@ use link::{
 };
 use nix::sys::signal::Signal;
 use tests::{
-    sockets::{accept, dial, listen, receive_pattern, send_pattern, udp},
+    sockets::{PATIENCE, accept, dial, listen, receive_pattern, send_pattern, udp},
     tap::{Tap, Target, ip, port},
+    wait,
 };
 
 const PORT: u16 = 8_080;
@@ -144,27 +145,17 @@ fn a_connection_that_ended_while_the_tap_was_stopped_ends_and_one_that_idles_get
         (near.local_addr().expect("an address"), near, far)
     };
     let ((ends, mut near_ends, mut far_ends), (idles, mut near_idles, mut far_idles)) = (connect(), connect());
-    let fill = |near: &mut TcpStream, far: &mut TcpStream, bytes: u64| {
-        thread::scope(|scope| {
-            scope.spawn(|| send_pattern(near, bytes).expect("sent"));
-            let mut rest = bytes;
-            let mut buffer = vec![0; 256 << 10];
-            while rest > 0 {
-                rest -= std::io::Read::read(far, &mut buffer).expect("received") as u64;
-            }
-        });
-    };
     let first = 1_000;
     for (near, far) in [(&mut near_ends, &mut far_ends), (&mut near_idles, &mut far_idles)] {
-        fill(near, far, first);
+        exchange(near, far, first);
     }
     tap.wait("both are copied", |copies| {
         [ends, idles].iter().all(|client| copies.of(*client).is_some_and(|flow| flow.bytes == first)).then_some(())
     });
     tap.signal(Signal::SIGSTOP);
     let bytes = 400 << 20;
-    fill(&mut near_ends, &mut far_ends, bytes);
-    fill(&mut near_idles, &mut far_idles, bytes);
+    exchange(&mut near_ends, &mut far_ends, bytes);
+    exchange(&mut near_idles, &mut far_idles, bytes);
     drop((near_ends, far_ends));
     tap.signal(Signal::SIGCONT);
     tap.wait("the one that ended is gone", |copies| copies.of(ends)?.end.map(|_| ()));
@@ -173,6 +164,79 @@ fn a_connection_that_ended_while_the_tap_was_stopped_ends_and_one_that_idles_get
         (flow.bytes + flow.missing() == first + bytes && flow.missing() > 0).then_some(())
     });
     assert!(tap.copies().of(idles).expect("copied").end.is_none());
+}
+
+#[test]
+fn connections_that_began_while_the_tap_was_stopped_are_missing_as_far_as_they_are() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    let listener = listen(&target.target, ip(Target::ADDRESSES[0]), PORT);
+    let connect = |bytes| {
+        let mut near = dial(&target.client, ip(Target::ADDRESSES[0]), PORT).expect("a connection");
+        let mut far = accept(&listener);
+        exchange(&mut near, &mut far, bytes);
+        (near, far)
+    };
+    let before: Vec<_> = (0..3).map(|_| connect(1_000)).collect();
+    tap.apply(&[port(PORT, RuleProtocol::Tcp), port(PORT, RuleProtocol::Udp)]);
+    tap.signal(Signal::SIGSTOP);
+    let filler = fill_rings(&target, &listener);
+    let bytes = 300_000;
+    let mut during: Vec<_> = (0..20).map(|_| connect(bytes)).collect();
+    tap.signal(Signal::SIGCONT);
+    let sum = |tap: &Tap| {
+        let missed = tap.copies().stats.0.ports.iter().map(|port| port.lost_bytes).sum::<u64>();
+        missed
+            + tap
+                .copies()
+                .flows
+                .iter()
+                .filter(|flow| flow.opened.protocol == RuleProtocol::Tcp)
+                .map(|flow| flow.bytes + flow.missing())
+                .sum::<u64>()
+    };
+    let mut sent = FILL_BYTES + 20 * bytes;
+    wait::until("those that rest are counted", PATIENCE, || sum(&tap) == sent);
+    // Half of them go on, and of those before one.
+    for (near, far) in during.iter_mut().take(10) {
+        exchange(near, far, 5_000);
+        sent += 5_000;
+    }
+    let mut before = before;
+    let (near, far) = &mut before[0];
+    exchange(near, far, 7);
+    sent += 7;
+    wait::until("and those that go on", PATIENCE, || sum(&tap) == sent);
+    drop((before, during, filler));
+    tap.stats();
+    tap.stats();
+    assert_eq!(sum(&tap), sent);
+}
+
+const FILL_BYTES: u64 = 200 << 20;
+
+/// Sends more than the rings hold: many bytes on one connection, and many short frames.
+/// The connection is to stay open until its socket has been asked, since its end is lost.
+fn fill_rings(target: &Target, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let mut near = dial(&target.client, ip(Target::ADDRESSES[0]), PORT).expect("a connection");
+    let mut far = accept(listener);
+    exchange(&mut near, &mut far, FILL_BYTES);
+    let sender = udp(&target.client, ip(Target::ADDRESSES[0]), PORT);
+    for _ in 0..12_000 {
+        while sender.send(&[0; 100]).is_err() {}
+    }
+    (near, far)
+}
+
+fn exchange(near: &mut TcpStream, far: &mut TcpStream, bytes: u64) {
+    thread::scope(|scope| {
+        scope.spawn(|| send_pattern(near, bytes).expect("sent"));
+        let mut rest = bytes;
+        let mut buffer = vec![0; 256 << 10];
+        while rest > 0 {
+            rest -= std::io::Read::read(far, &mut buffer).expect("received") as u64;
+        }
+    });
 }
 
 #[test]
