@@ -63,6 +63,8 @@ pub struct Missing {
     pub name: String,
     /// What is not there, and what to do.
     pub reason: String,
+    /// It is not that it has yet to come: something else is in its place, so that somebody must act.
+    pub is_wrong: bool,
 }
 
 /// Who knows a cluster.

@@ -1,8 +1,9 @@
 //! Mirrors that cannot be: what is said, the exit code, and that nothing else changed. What is allowed, to whom, and when the file changes.
 
-use std::{process::Output, time::Duration};
+use std::{fs, process::Output, time::Duration};
 
 use cli::demo::{http::RequestLog, plan};
+use link::rules::ReplicaState;
 use nix::sys::signal::Signal;
 use tests::{
     lab::PATIENCE,
@@ -84,6 +85,14 @@ fn several_rules_need_a_choice() {
 }
 
 #[test]
+fn a_port_where_nobody_listens_at_the_target_is_allowed_and_said() {
+    let rig = Rig::new();
+    let told = rig.mirror("deploy/web 8181:3000");
+    assert!(told.contains("nothing listens on port 8181 of web-1, web-2"), "{told}");
+    assert!(rig.rule().replicas.iter().all(|replica| replica.nobody_listens));
+}
+
+#[test]
 fn a_target_without_a_replica_is_waited_for() {
     let rig = Rig::new();
     let log = RequestLog::default();
@@ -98,6 +107,41 @@ fn a_target_without_a_replica_is_waited_for() {
         number += 1;
         rig.curl(&pods.client, "10.244.3.2", &format!("/api/{number}"));
         log.requests().iter().any(|seen| seen.line.contains("/api/"))
+    });
+}
+
+#[test]
+fn a_path_that_is_no_namespace_fails_by_its_name() {
+    let rig = Rig::new();
+    let pods = rig.lab.targets();
+    pods.withdraw(plan::API_1).expect("withdrawn");
+    fs::write(pods.path(plan::API_1), "not a namespace").expect("written");
+    let (command, output) = rig.try_mirror("deploy/api 8080:3000");
+    let said = process::describe(&command, &output);
+    assert_eq!(output.status.code(), Some(FAILED), "{said}");
+    assert!(text(&output).contains("api-1 is no namespace: make it"), "{said}");
+    assert!(rig.status().mirror.is_empty(), "{said}");
+    rig.mirror("deploy/web 9090:3001");
+}
+
+#[test]
+fn a_replica_that_is_none_is_said_and_the_others_are_copied() {
+    let rig = Rig::new();
+    let log = RequestLog::default();
+    let _listener = rig.serve_http(&log);
+    let pods = rig.lab.targets();
+    pods.withdraw(plan::WEB_2).expect("withdrawn");
+    fs::write(pods.path(plan::WEB_2), "not a namespace").expect("written");
+    let (command, output) = rig.try_mirror("deploy/web 8080:3000");
+    let said = process::describe(&command, &output);
+    assert_eq!(output.status.code(), Some(FAILED), "{said}");
+    assert!(text(&output).contains("web-2 is no namespace: make it"), "{said}");
+    rig.curl(&pods.client, "10.244.1.2", "/of-the-other");
+    until_requested(&log, "/of-the-other");
+    fs::remove_file(pods.path(plan::WEB_2)).expect("removed");
+    pods.publish(plan::WEB_2).expect("published");
+    rig.until("it is copied as well", |rule| {
+        rule.replicas.len() == 2 && rule.replicas.iter().all(|replica| replica.state == ReplicaState::Tapped)
     });
 }
 

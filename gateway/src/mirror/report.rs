@@ -6,18 +6,23 @@ use link::{
     rules::{MirrorReport, ReplicaReport, ReplicaState, RuleOutcome, RuleReport, RuleState},
 };
 
-use super::subscription::Subscription;
+use super::{subscription::Subscription, targets::Found};
+use crate::cluster::Missing;
 
 /// A report is cut between rules above this, so that each part is far below what a message may have.
 const REPORT_BYTES: usize = MAX_MESSAGE_BYTES / 4;
 /// Of a text that a session is told, when all together are too long.
 const SHORT_CHARS: usize = 200;
 
-/// What became of a rule that is on. `names` are the target's replicas, there or not.
-pub(super) fn state(subscription: &Subscription, names: Vec<String>, is_there: bool) -> RuleState {
-    if !is_there {
-        let is_known = subscription.rule.replica.as_ref().is_none_or(|name| names.contains(name));
-        return if is_known { RuleState::NoReplica } else { RuleState::UnknownReplica { replicas: names } };
+/// What became of a rule that is on.
+pub(super) fn state(subscription: &Subscription, found: Found) -> RuleState {
+    if !found.is_there {
+        let is_known = subscription.rule.replica.as_ref().is_none_or(|name| found.names.contains(name));
+        return match found.wrong.first() {
+            Some(Missing { name, reason, .. }) => RuleState::Failed { reason: format!("{name}: {reason}") },
+            None if is_known => RuleState::NoReplica,
+            None => RuleState::UnknownReplica { replicas: found.names },
+        };
     }
     let mut reason = None;
     for part in subscription.parts().values() {
@@ -32,13 +37,22 @@ pub(super) fn state(subscription: &Subscription, names: Vec<String>, is_there: b
     reason.map_or(RuleState::On, |reason| RuleState::Failed { reason })
 }
 
-/// A rule's replicas.
-pub(super) fn replicas(subscription: &Subscription) -> Vec<ReplicaReport> {
+/// A rule's replicas, and those that cannot be any for what is in their place.
+pub(super) fn replicas(subscription: &Subscription, found: Found) -> Vec<ReplicaReport> {
     let report = |(name, part): (&String, &super::subscription::Part)| {
         let (state, nobody_listens) = part.tap.state_for(&subscription.rule, part.generation);
         ReplicaReport { name: name.clone(), state, nobody_listens, counts: part.counts.read() }
     };
-    subscription.parts().iter().map(report).collect()
+    let mut replicas: Vec<_> = subscription.parts().iter().map(report).collect();
+    for Missing { name, reason, .. } in found.wrong {
+        let state = ReplicaState::Failed { reason };
+        // It may have been there before.
+        match replicas.iter_mut().find(|replica| replica.name == name) {
+            Some(replica) => replica.state = state,
+            None => replicas.push(ReplicaReport { name, state, ..ReplicaReport::default() }),
+        }
+    }
+    replicas
 }
 
 /// The acknowledgement of a set, shortened if it must be.

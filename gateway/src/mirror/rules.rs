@@ -196,10 +196,10 @@ impl Rules {
     }
 
     fn states(&self) -> BTreeMap<u32, RuleState> {
-        let on = self.on.iter().map(|(id, subscription)| {
-            let (names, is_there) = self.mirror.targets.names(subscription);
-            (*id, report::state(subscription, names, is_there))
-        });
+        let on = self
+            .on
+            .iter()
+            .map(|(id, subscription)| (*id, report::state(subscription, self.mirror.targets.found(subscription))));
         on.chain(self.off.iter().map(|(id, state)| (*id, state.clone()))).collect()
     }
 
@@ -212,7 +212,9 @@ impl Rules {
             .map(|(id, state)| RuleReport {
                 id: *id,
                 state: (self.told.get(id) != Some(state)).then(|| state.clone()),
-                replicas: self.on.get(id).map(|subscription| report::replicas(subscription)).unwrap_or_default(),
+                replicas: self.on.get(id).map_or_else(Vec::new, |subscription| {
+                    report::replicas(subscription, self.mirror.targets.found(subscription))
+                }),
             })
             .collect();
         if rules != self.reported {

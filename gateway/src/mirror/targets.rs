@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{subscription::Subscription, supervise::supervise, tap::Tap, tap_process::StartTap};
 use crate::{
-    cluster::{Provider, Replica, Replicas},
+    cluster::{Missing, Provider, Replica, Replicas},
     config::Target,
     metrics::Metrics,
 };
@@ -40,6 +40,17 @@ struct Watched {
     replicas: Replicas,
     subscriptions: Vec<Arc<Subscription>>,
     taps: Vec<Tapped>,
+}
+
+/// What a target has for a rule.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The names of all its replicas, there or not.
+    pub(super) names: Vec<String>,
+    /// One that the rule wants is there.
+    pub(super) is_there: bool,
+    /// Those that the rule wants and in whose place is something else.
+    pub(super) wrong: Vec<Missing>,
 }
 
 #[derive(Debug)]
@@ -91,13 +102,18 @@ impl Targets {
         self.metrics.mirror_rules.dec();
     }
 
-    /// The names of a target's replicas, there or not, and whether one that this rule wants is there.
-    pub(super) fn names(&self, subscription: &Subscription) -> (Vec<String>, bool) {
+    /// What a rule's target has at this moment.
+    pub(super) fn found(&self, subscription: &Subscription) -> Found {
         let watched = self.lock();
-        let Some(target) = watched.get(&subscription.rule.target) else { return (Vec::new(), false) };
+        let Some(target) = watched.get(&subscription.rule.target) else { return Found::default() };
         let Replicas { there, missing } = &target.replicas;
         let names = there.iter().map(|replica| &replica.name).chain(missing.iter().map(|missing| &missing.name));
-        (names.cloned().collect(), there.iter().any(|replica| subscription.wants(&replica.name)))
+        let is_wrong = |missing: &&Missing| missing.is_wrong && subscription.wants(&missing.name);
+        Found {
+            names: names.cloned().collect(),
+            is_there: there.iter().any(|replica| subscription.wants(&replica.name)),
+            wrong: missing.iter().filter(is_wrong).cloned().collect(),
+        }
     }
 
     /// Looks at the mirrored targets until the gateway ends.

@@ -57,15 +57,18 @@ fn search(prefix: &str, proc: &Path) -> Result<Found, Missing> {
             containers.entry(id.to_owned()).or_default().push(pid);
         }
     }
-    let missing = |problem: String| Missing { name: short(prefix).to_owned(), reason: problem };
+    let missing = |reason, is_wrong| Missing { name: short(prefix).to_owned(), reason, is_wrong };
     if containers.len() > 1 {
-        return Err(missing(format!("{} containers begin with {prefix}: write more of the id", containers.len())));
+        return Err(missing(
+            format!("{} containers begin with {prefix}: write more of the id", containers.len()),
+            true,
+        ));
     }
     let first = containers.into_iter().next().and_then(|(id, pids)| {
         let (start, pid) = pids.into_iter().filter_map(|pid| Some((started(pid)?, pid))).min()?;
         Some(Found { id, pid, start })
     });
-    first.ok_or_else(|| missing(format!("no container {prefix} runs here: start it, or correct container")))
+    first.ok_or_else(|| missing(format!("no container {prefix} runs here: start it, or correct container"), false))
 }
 
 /// The innermost container of a line of `/proc/PID/cgroup`, such as `0::/system.slice/docker-4f1d….scope`.

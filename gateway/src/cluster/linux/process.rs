@@ -12,21 +12,23 @@ pub(super) fn look(pid: u32) -> Result<Replica, Missing> {
     named(format!("pid-{pid}"), pid).map_err(|name| Missing {
         name,
         reason: format!("there is no process {pid}: start it, or correct pid; a file's path does for one that changes"),
+        is_wrong: false,
     })
 }
 
 /// The process whose number this file has; it is called as the file is.
 pub(super) fn look_file(path: &Path) -> Result<Replica, Missing> {
     let name = path.file_stem().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    let missing = |problem: String| Missing {
+    let missing = |problem: String, is_wrong| Missing {
         name: name.clone(),
         reason: format!("{} {problem}: start the process, or correct pid", path.display()),
+        is_wrong,
     };
     let is_short = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= PID_FILE_BYTES);
     let text = is_short.then(|| fs::read_to_string(path).ok()).flatten();
-    let text = text.ok_or_else(|| missing("is no file that can be read".to_owned()))?;
-    let pid = text.trim().parse().map_err(|_| missing("has no number of a process".to_owned()))?;
-    named(name.clone(), pid).map_err(|_| missing(format!("names process {pid}, which is not there")))
+    let text = text.ok_or_else(|| missing("is no file that can be read".to_owned(), path.exists()))?;
+    let pid = text.trim().parse().map_err(|_| missing("has no number of a process".to_owned(), true))?;
+    named(name.clone(), pid).map_err(|_| missing(format!("names process {pid}, which is not there"), false))
 }
 
 fn named(name: String, pid: u32) -> Result<Replica, String> {
