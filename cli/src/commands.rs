@@ -4,6 +4,7 @@ pub mod connect;
 mod demo;
 mod documents;
 mod mirror;
+mod mirror_failures;
 mod mirror_print;
 mod quit;
 mod status;

@@ -64,6 +64,9 @@ pub(crate) fn word(standing: &Standing) -> (Style, &'static str) {
     }
 }
 
+/// What is said of a target without a replica.
+pub(crate) const NO_REPLICA: &str = "the target has no replica now: they are copied when they come";
+
 /// Why it stands so, where one word is not enough.
 pub(crate) fn why(standing: &Standing) -> Option<String> {
     match standing {
@@ -72,7 +75,7 @@ pub(crate) fn why(standing: &Standing) -> Option<String> {
         | Standing::Refused { reason }
         | Standing::Failed { reason }
         | Standing::Rejected { reason, .. } => Some(reason.clone()),
-        Standing::NoReplica => Some("the target has no replica now: they are copied when they come".to_owned()),
+        Standing::NoReplica => Some(NO_REPLICA.to_owned()),
         Standing::UnknownTarget { nearest } if nearest.is_empty() => Some("the gateway has no such target".to_owned()),
         Standing::UnknownTarget { nearest } => Some(format!("the gateway has no such target, but {}", list(nearest))),
         Standing::UnknownReplica { replicas } => Some(format!("the target's replicas are {}", list(replicas))),
@@ -82,13 +85,12 @@ pub(crate) fn why(standing: &Standing) -> Option<String> {
 /// What a rule's making is told with: a few aligned lines.
 pub(crate) fn made(reply: &RuleReply, status: Option<&RuleStatus>, listens: Option<bool>) -> String {
     let mut text = changed(reply);
-    if let Some(why) = why(&reply.standing) {
-        row(&mut text, "", &styled(WARN, why));
+    if reply.standing == Standing::NoReplica {
+        row(&mut text, "", &styled(WARN, NO_REPLICA));
     }
     let replicas = status.map(|status| status.replicas.as_slice()).unwrap_or_default();
     if !replicas.is_empty() {
-        let is_on = reply.standing == Standing::On;
-        row(&mut text, "replicas", &list(replicas.iter().map(|of| replica(of, is_on))));
+        row(&mut text, "replicas", &list(replicas.iter().map(replica)));
     }
     if let Listener::At(address) = reply.rule.listener {
         row(&mut text, "listener", &listener(address, listens));
@@ -120,14 +122,12 @@ fn listener(address: SocketAddr, listens: Option<bool>) -> String {
     }
 }
 
-/// A rule is on once all that are there are copied; the word of the last report may be older than that.
-fn replica(replica: &ReplicaStatus, is_on: bool) -> String {
+fn replica(replica: &ReplicaStatus) -> String {
     match &replica.state {
         ReplicaState::Tapped => replica.name.clone(),
-        ReplicaState::Starting if is_on => replica.name.clone(),
-        ReplicaState::Starting => format!("{} (starting)", replica.name),
+        ReplicaState::Starting => styled(WARN, format_args!("{} (starting)", replica.name)),
         ReplicaState::Silent => styled(WARN, format_args!("{} (silent)", replica.name)),
-        ReplicaState::Failed { reason } => styled(BAD, format_args!("{} ({reason})", replica.name)),
+        ReplicaState::Failed { .. } => styled(BAD, format_args!("{} (failed)", replica.name)),
         ReplicaState::Gone => styled(DIM, format_args!("{} (gone)", replica.name)),
         ReplicaState::Unknown => format!("{} (in a state that this adit does not know)", replica.name),
     }

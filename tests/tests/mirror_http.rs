@@ -6,11 +6,12 @@ use std::{
 };
 
 use cli::demo::{http::RequestLog, load, plan};
+use nix::sys::signal::Signal;
 use tests::{
     lab::PATIENCE,
     mirror::{LISTENER, Rig, is_requested, until_requested},
     recorder::Recorder,
-    wait,
+    sockets, wait,
 };
 
 /// A client's connection to `web-1` that stays open.
@@ -30,6 +31,50 @@ impl Kept {
         write!(self.requests, "GET {path} HTTP/1.1\r\nhost: web\r\n\r\n").expect("sent");
         load::answer(&mut self.answers).expect("answered");
     }
+
+    /// A request with a body that the server can check.
+    fn post(&mut self, bytes: u64, chunked: bool) {
+        let framing = if chunked { "transfer-encoding: chunked".into() } else { format!("content-length: {bytes}") };
+        write!(self.requests, "POST /upload HTTP/1.1\r\nhost: web\r\n{framing}\r\n\r\n").expect("sent");
+        if chunked {
+            let mut body = Vec::new();
+            sockets::send_pattern(&mut body, bytes).expect("memory");
+            for chunk in body.chunks(30_000) {
+                write!(self.requests, "{:x}\r\n", chunk.len()).expect("sent");
+                self.requests.write_all(chunk).expect("sent");
+                self.requests.write_all(b"\r\n").expect("sent");
+            }
+            self.requests.write_all(b"0\r\n\r\n").expect("sent");
+        } else {
+            sockets::send_pattern(&mut self.requests, bytes).expect("sent");
+        }
+        load::answer(&mut self.answers).expect("answered");
+    }
+}
+
+#[test]
+fn the_next_request_of_an_open_connection_arrives_whole() {
+    let rig = Rig::new();
+    let log = RequestLog::default();
+    let _listener = rig.serve_http(&log);
+    let mut kept: Vec<Kept> = (0..8).map(|_| Kept::open(&rig)).collect();
+    kept.iter_mut().for_each(|kept| kept.get("/before"));
+    rig.mirror("deploy/web 8080:3000");
+    for (number, kept) in kept.iter_mut().enumerate() {
+        kept.get(&format!("/after/{number}"));
+        until_requested(&log, &format!("/after/{number}"));
+        kept.post(200_000, number % 2 == 0);
+    }
+    wait::until("the bodies arrive", PATIENCE, || log.total() == 16);
+    assert!(!is_requested(&log, "/before"));
+    assert_eq!(log.malformed(), 0);
+    let intact = log.requests().iter().filter(|seen| seen.answer == "200 200000 intact").count();
+    assert_eq!(intact, 8, "{:?}", log.requests());
+    let rule = rig.until("all are counted, on both sides", |rule| {
+        let middle: u64 = rule.replicas.iter().map(|replica| replica.connections.from_middle).sum();
+        rule.delivery.requests.delivered == 16 && middle == 8
+    });
+    assert_eq!(rule.delivery.requests.missed, 0, "{rule:?}");
 }
 
 #[test]
@@ -97,6 +142,34 @@ fn requests_without_a_listener_are_counted_and_the_next_ones_arrive() {
     until_requested(&log, "/seen");
     let rule = rig.until("the sixth is delivered", |rule| rule.delivery.requests.delivered == 1);
     assert_eq!(rule.delivery.requests.missed, 5, "{rule:?}");
+}
+
+#[test]
+fn what_comes_can_be_shown_without_a_listener() {
+    let rig = Rig::new();
+    let mut command = rig.mirror_command("deploy/web 8080 --print");
+    let mut shown = rig.lab.spawn("print", &mut command);
+    wait::until("the rule is on", PATIENCE, || shown.log().contains("on        shop/deploy/web 8080, shown"));
+    let mut kept = Kept::open(&rig);
+    kept.get("/shown");
+    kept.post(5_000, false);
+    wait::until("both are shown", PATIENCE, || {
+        let log = shown.log();
+        log.contains("GET /shown HTTP/1.1") && log.contains("host: web") && log.contains("POST /upload HTTP/1.1")
+    });
+    assert!(shown.log().contains("4.9 KiB") && shown.log().contains("web-1"), "{}", shown.log());
+    shown.signal(Signal::SIGINT);
+    assert_eq!(shown.wait(PATIENCE).code(), Some(0), "{}", shown.log());
+    assert!(rig.status().mirror.is_empty());
+}
+
+#[test]
+fn a_killed_reader_takes_its_rule_along() {
+    let rig = Rig::new();
+    let shown = rig.lab.spawn("print", &mut rig.mirror_command("deploy/web 8080 --print"));
+    wait::until("the rule is there", PATIENCE, || rig.status().mirror.len() == 1);
+    shown.kill();
+    wait::until("the rule is gone", PATIENCE, || rig.status().mirror.is_empty());
 }
 
 #[test]

@@ -6,12 +6,15 @@ use std::time::Duration;
 use link::rules::RuleProtocol;
 use tunnel::control::{
     message::{Reply, Request},
-    mirror_message::{Listener, NewRule, Rejection, RuleReply, Selector, Standing},
+    mirror_message::{Listener, NewRule, RuleReply, Selector, Standing},
     mirror_status::RuleStatus,
     state_dir::StateDir,
 };
 
-use super::mirror_print;
+use super::{
+    mirror_failures::{refusal, shortfall, worse},
+    mirror_print,
+};
 use crate::{
     args::{
         Form,
@@ -43,17 +46,19 @@ fn add(dir: &StateDir, new: &New) -> Result<Exit, Failure> {
     let before = ipc::status(dir)?;
     let rules = rules(new, &before.summary.namespace);
     let replies = ask(dir, &Request::MirrorAdd { rules })?;
-    let (made, failed): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.standing.is_hopeful());
-    if !made.is_empty() {
-        tell(dir, &made);
+    let (made, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.standing.is_hopeful());
+    if new.print && refused.is_empty() {
+        // What comes while the rules are told is shown behind that.
+        let watch = mirror_print::watch(dir, &made)?;
+        tell(dir, &made).iter().for_each(output::failure);
+        return watch.follow(dir);
     }
-    if let Some(failure) = failed.iter().map(refusal).reduce(worse) {
-        if new.print {
-            remove(dir, &made);
-        }
-        return Err(failure);
+    let mut failures = tell(dir, &made);
+    failures.extend(refused.iter().map(refusal));
+    if new.print {
+        remove(dir, &made);
     }
-    if new.print { mirror_print::follow(dir, &made) } else { Ok(Exit::Done) }
+    failures.into_iter().reduce(worse).map_or(Ok(Exit::Done), Err)
 }
 
 /// Takes rules away that nobody would watch.
@@ -80,9 +85,11 @@ fn rules(new: &New, namespace: &str) -> Vec<NewRule> {
     new.ports.iter().map(of).collect()
 }
 
-fn tell(dir: &StateDir, made: &[RuleReply]) {
-    // Only for the replicas' names: a session that is gone by now is the next command's to notice.
+/// Tells of rules that are there; what of them is not copied yet.
+fn tell(dir: &StateDir, made: &[RuleReply]) -> Vec<Failure> {
+    // Only for the replicas: a session that is gone by now is the next command's to notice.
     let status = ipc::status(dir).map(|status| status.mirror).unwrap_or_default();
+    let mut shortfalls = Vec::new();
     for reply in made {
         let status = status.iter().find(|status| Some(status.id) == reply.id);
         let listens = match reply.rule.listener {
@@ -95,7 +102,9 @@ fn tell(dir: &StateDir, made: &[RuleReply]) {
             Listener::At(_) => drop(result(text.trim_end())),
             Listener::Print => output::progress(text.trim_end()),
         }
+        shortfalls.extend(shortfall(reply, status));
     }
+    shortfalls
 }
 
 fn switch(dir: &StateDir, choice: &Choice, on: bool) -> Result<Exit, Failure> {
@@ -111,13 +120,16 @@ fn change(dir: &StateDir, choice: &Choice, request: impl FnOnce(Selector) -> Req
     }
     let (changed, failed): (Vec<_>, Vec<_>) =
         replies.into_iter().partition(|reply| reply.standing.is_hopeful() || reply.standing == Standing::Removed);
+    let status = ipc::status(dir).map(|status| status.mirror).unwrap_or_default();
+    let mut failures: Vec<Failure> = failed.iter().map(refusal).collect();
     for reply in &changed {
         result(mirror_text::changed(reply).trim_end());
-        if let Some(why) = mirror_text::why(&reply.standing) {
-            output::progress(format_args!("          {why}"));
+        if reply.standing == Standing::NoReplica {
+            output::progress(format_args!("          {}", mirror_text::NO_REPLICA));
         }
+        failures.extend(shortfall(reply, status.iter().find(|status| Some(status.id) == reply.id)));
     }
-    failed.iter().map(refusal).reduce(worse).map_or(Ok(Exit::Done), Err)
+    failures.into_iter().reduce(worse).map_or(Ok(Exit::Done), Err)
 }
 
 /// Without a choice it is the only rule; when there are several, one must be made.
@@ -167,52 +179,4 @@ fn ask(dir: &StateDir, request: &Request) -> Result<Vec<RuleReply>, Failure> {
             Err(Failure::new(Exit::NotConnected, "the session ended"))
         }
     }
-}
-
-/// Why a rule is not there, with its exit code and what to do.
-fn refusal(reply: &RuleReply) -> Failure {
-    let rule = &reply.rule;
-    let named = format!("{}, port {}", rule.target, rule.port);
-    match &reply.standing {
-        // What is missing in gateway.toml stands behind a colon.
-        Standing::Refused { reason } => match reason.split_once(": ") {
-            Some((what, missing)) => Failure::new(Exit::Refused, what).try_this(missing),
-            None => Failure::new(Exit::Refused, format!("{named}: {reason}")),
-        },
-        Standing::UnknownTarget { nearest } => {
-            let failure = Failure::new(Exit::Failed, format!("there is no target {}", rule.target));
-            match nearest.split_first() {
-                Some((best, others)) => {
-                    let others = if others.is_empty() { String::new() } else { format!("; or {}", list(others)) };
-                    failure.try_this(format!("adit mirror {best} {}{others}", rule.port))
-                }
-                None => failure.try_this("the names are those of [[target]] in gateway.toml"),
-            }
-        }
-        Standing::UnknownReplica { replicas } => {
-            let asked = rule.replica.as_deref().unwrap_or_default();
-            Failure::new(Exit::Failed, format!("{} has no replica {asked}", rule.target))
-                .try_this(format!("--replica with one of {}", list(replicas)))
-        }
-        Standing::Rejected { why: Rejection::Invalid, reason } => {
-            Failure::new(Exit::Usage, format!("{named}: {reason}"))
-        }
-        other @ (Standing::Waiting { .. }
-        | Standing::On
-        | Standing::Off
-        | Standing::NoReplica
-        | Standing::Removed
-        | Standing::Failed { .. }
-        | Standing::Rejected { .. }) => {
-            let reason = mirror_text::why(other).unwrap_or_else(|| "it was not taken".to_owned());
-            Failure::new(Exit::Failed, format!("{named}: {reason}"))
-        }
-    }
-}
-
-/// Prints the lesser of two failures and returns the other: a command has one exit code.
-fn worse(one: Failure, other: Failure) -> Failure {
-    let (lesser, worse) = if one.exit.code() > other.exit.code() { (other, one) } else { (one, other) };
-    output::failure(&lesser);
-    worse
 }

@@ -32,46 +32,72 @@ const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks whether it is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-pub(super) fn follow(dir: &StateDir, made: &[RuleReply]) -> Result<Exit, Failure> {
-    let rules: Vec<u32> = made.iter().filter_map(|reply| reply.id).collect();
-    // Blocked before the thread is made that takes them, so that none is handled in any other way.
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    signals.thread_block().map_err(|errno| Failure::new(Exit::Failed, format!("cannot wait for Ctrl-C: {errno}")))?;
-    let mut conversation = ipc::ask(dir, &Request::Print { rules: rules.clone() })?;
-    conversation.set_patience(PATIENCE);
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let (flag, socket) = (Arc::clone(&interrupted), conversation.socket());
-    thread::spawn(move || {
-        // Ends with the process when no signal comes.
-        if signals.wait().is_ok() {
-            flag.store(true, Relaxed);
-            let _ = socket.map(|socket| socket.shutdown(Shutdown::Both));
-        }
-    });
-    let ended = print(dir, &mut conversation);
-    drop(conversation);
-    if interrupted.load(Relaxed) {
-        await_removal(dir, &rules);
-        output::progress("the rule is gone");
-        return Ok(Exit::Done);
-    }
-    ended
+/// Rules that are watched.
+#[derive(Debug)]
+pub(super) struct Watch {
+    rules: Vec<u32>,
+    conversation: ipc::Conversation,
+    /// What the session said first: mostly nothing, as a sign that it tells all from there on.
+    first: Option<Reply>,
 }
 
-fn print(dir: &StateDir, conversation: &mut ipc::Conversation) -> Result<Exit, Failure> {
-    loop {
-        let (events, lost) = match conversation.next(dir)? {
-            Some(Reply::Printed { events, lost }) => (events, lost),
-            Some(Reply::Refused { reason }) => return Err(Failure::new(Exit::Failed, reason)),
-            Some(Reply::Leaving | Reply::Status(_) | Reply::Mirror { .. }) | None => {
-                return Err(Failure::new(Exit::NotConnected, "the rule is gone, or the session ended"));
+/// Begins to watch; what comes from then on is shown by [`Watch::follow`].
+pub(super) fn watch(dir: &StateDir, made: &[RuleReply]) -> Result<Watch, Failure> {
+    let rules: Vec<u32> = made.iter().filter_map(|reply| reply.id).collect();
+    let mut conversation = ipc::ask(dir, &Request::Print { rules: rules.clone() })?;
+    conversation.set_patience(PATIENCE);
+    let first = conversation.next(dir)?;
+    Ok(Watch { rules, conversation, first })
+}
+
+impl Watch {
+    /// Shows what comes until a signal.
+    pub(super) fn follow(mut self, dir: &StateDir) -> Result<Exit, Failure> {
+        // Blocked before the thread is made that takes them, so that none is handled in any other way.
+        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        signals
+            .thread_block()
+            .map_err(|errno| Failure::new(Exit::Failed, format!("cannot wait for Ctrl-C: {errno}")))?;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let (flag, socket) = (Arc::clone(&interrupted), self.conversation.socket());
+        thread::spawn(move || {
+            // Ends with the process when no signal comes.
+            if signals.wait().is_ok() {
+                flag.store(true, Relaxed);
+                let _ = socket.map(|socket| socket.shutdown(Shutdown::Both));
             }
-        };
-        if lost > 0 {
-            output::progress(format_args!("... {lost} left out: they came faster than they were read"));
-        }
-        if !events.iter().all(|event| output::result(shown::event(event))) {
+        });
+        let ended = self.print(dir);
+        drop(self.conversation);
+        if interrupted.load(Relaxed) {
+            await_removal(dir, &self.rules);
+            output::progress("the rule is gone");
             return Ok(Exit::Done);
+        }
+        ended
+    }
+
+    fn print(&mut self, dir: &StateDir) -> Result<Exit, Failure> {
+        let mut reply = self.first.take();
+        loop {
+            let (events, lost) = match reply {
+                Some(Reply::Printed { events, lost }) => (events, lost),
+                Some(Reply::Refused { reason }) => return Err(Failure::new(Exit::Failed, reason)),
+                Some(Reply::Leaving | Reply::Status(_) | Reply::Mirror { .. }) | None => {
+                    // The session has ended, or another command took the rule away.
+                    return ipc::status(dir).map(|_| {
+                        output::progress("the rule was taken away");
+                        Exit::Done
+                    });
+                }
+            };
+            if lost > 0 {
+                output::progress(format_args!("... {lost} left out: they came faster than they were read"));
+            }
+            if !events.iter().all(|event| output::result(shown::event(event))) {
+                return Ok(Exit::Done);
+            }
+            reply = self.conversation.next(dir)?;
         }
     }
 }

@@ -74,7 +74,7 @@ pub enum Reply {
         /// A part for each.
         rules: Vec<RuleReply>,
     },
-    /// What arrived. An empty one is sent at least every few seconds, so that either side learns when the other is gone.
+    /// What arrived. An empty one is sent at first, and at least every few seconds, so that either side learns when the other is gone.
     Printed {
         /// In the order of their arrival.
         events: Vec<Printed>,

@@ -110,6 +110,10 @@ impl Command {
         let mut reader = BufReader::new(reader.take(MAX_REQUEST_BYTES as u64));
         let mut line = Vec::new();
         timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
+        if line.len() >= MAX_REQUEST_BYTES && !line.ends_with(b"\n") {
+            let reason = format!("the request is longer than {MAX_REQUEST_BYTES} bytes: ask for less at once");
+            return send(&mut writer, &Reply::Refused { reason }).await;
+        }
         match serde_json::from_slice(&line).unwrap_or(Request::Unknown) {
             Request::Status => send(&mut writer, &self.reply()).await,
             Request::Watch { interval_millis } => {
@@ -162,8 +166,13 @@ impl Command {
             let reason = "none of these rules is there any more: adit mirror list".to_owned();
             return send(writer, &Reply::Refused { reason }).await;
         };
+        // The first line is empty: whoever asked knows by it that nothing is passed over from here on.
+        let (mut events, mut lost) = (Vec::new(), 0);
         let printed = loop {
-            let (events, lost) = tokio::select! {
+            if let Err(error) = send(writer, &Reply::Printed { events, lost }).await {
+                break Err(error);
+            }
+            (events, lost) = tokio::select! {
                 printed = timeout(PRINT_INTERVAL, watcher.next(EVENTS_A_LINE)) => match printed {
                     Ok(Some(printed)) => printed,
                     Ok(None) => break Ok(()),
@@ -172,9 +181,6 @@ impl Command {
                 // A command says nothing more: what can be read is its end.
                 _ = reader.read_u8() => break Ok(()),
             };
-            if let Err(error) = send(writer, &Reply::Printed { events, lost }).await {
-                break Err(error);
-            }
         };
         commands::unwatch(&self.status.mirror, rules, watcher).await;
         printed

@@ -15,8 +15,8 @@ use crate::control::mirror_message::{Listener, NewRule, Rejection, RuleReply, Se
 
 /// A gateway answers at the latest after two seconds, with what it has; a command gives up a little later.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(3_500);
-/// With a new rule comes whether anything listens at the target, a moment later.
-const REPORT_TIMEOUT: Duration = Duration::from_millis(250);
+/// Taps begin within a fraction of a second. Those that have not by then are told, and the rule stays.
+const TAPS_TIMEOUT: Duration = Duration::from_secs(8);
 /// A command that made rules which are only printed asks for what is printed right after; one that was killed never does.
 const WATCHER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of a target's or a replica's name: a set of as many rules as there may be must fit a control message.
@@ -42,12 +42,7 @@ pub(crate) async fn add(rules: &HostRules, new: Vec<NewRule>, cluster: &[Prefix]
         return checked.into_iter().map(|one| one.map_or_else(|reply| reply, too_many)).collect();
     };
     wait(rules, generation).await;
-    let _ = timeout(REPORT_TIMEOUT, async {
-        if rules.replies(&ids).iter().any(|reply| reply.standing == Standing::On) {
-            rules.reported_on(&ids).await;
-        }
-    })
-    .await;
+    wait_for_taps(rules, &ids).await;
     let mut replies = rules.replies(&ids).into_iter();
     let hopeless = |reply: &RuleReply| !reply.standing.is_hopeful();
     let gone: Vec<_> = replies.as_slice().iter().filter(|reply| hopeless(reply)).filter_map(|reply| reply.id).collect();
@@ -66,6 +61,7 @@ pub(crate) async fn switch(rules: &HostRules, on: bool, which: &Selector) -> Vec
     let (ids, generation) = rules.switch(on, which);
     if !ids.is_empty() {
         wait(rules, generation).await;
+        wait_for_taps(rules, &ids).await;
     }
     rules.replies(&ids)
 }
@@ -120,6 +116,11 @@ async fn remove_unwatched(rules: &HostRules, ids: &[u32]) {
 async fn wait(rules: &HostRules, generation: u64) {
     // Without an answer in time the rules' standing says so.
     let _ = timeout(ANSWER_TIMEOUT, rules.settled(generation)).await;
+}
+
+/// Whoever is told that a rule is on may rely on it: the next connection, and the next request of an open one, is copied.
+async fn wait_for_taps(rules: &HostRules, ids: &[u32]) {
+    let _ = timeout(TAPS_TIMEOUT, rules.at_work(ids)).await;
 }
 
 fn check(rules: &HostRules, rule: &NewRule, twice: bool, cluster: &[Prefix]) -> Result<(), (Rejection, String)> {

@@ -21,6 +21,8 @@ pub(super) struct Reports {
     replicas: BTreeMap<String, Replica>,
     holes: Vec<Hole>,
     reported_at: Option<Instant>,
+    /// Taps of the last report that have yet to begin.
+    is_starting: bool,
 }
 
 #[derive(Debug, Default)]
@@ -32,14 +34,17 @@ struct Replica {
 }
 
 impl Reports {
-    pub(super) const fn has_any(&self) -> bool {
-        self.reported_at.is_some()
+    /// Whether each replica is known to be copied, or why it is not.
+    pub(super) const fn are_settled(&self) -> bool {
+        self.reported_at.is_some() && !self.is_starting
     }
 
     /// A report, with all replicas.
     pub(super) fn take(&mut self, replicas: Vec<ReplicaReport>) {
         let now = Instant::now();
         let elapsed = self.reported_at.replace(now).map(|before| now.duration_since(before));
+        self.is_starting =
+            replicas.iter().any(|report| matches!(report.state, ReplicaState::Starting | ReplicaState::Silent));
         for report in replicas {
             if self.replicas.len() >= MAX_REPLICAS && !self.replicas.contains_key(&report.name) {
                 self.replicas.retain(|_, replica| replica.last.state != ReplicaState::Gone);

@@ -132,13 +132,12 @@ impl HostRules {
         let _ = heard.wait_for(|_| self.lock().is_settled(generation)).await;
     }
 
-    /// Resolves when the gateway has reported on all of these rules.
-    pub(super) async fn reported_on(&self, ids: &[u32]) {
+    /// Resolves when each of these rules that is on is copied at every replica, or cannot be.
+    pub(super) async fn at_work(&self, ids: &[u32]) {
         let mut heard = self.heard.subscribe();
-        let told = |table: &Table| {
-            table.rules.iter().filter(|entry| ids.contains(&entry.live.id)).all(|entry| entry.reports.has_any())
-        };
-        let _ = heard.wait_for(|_| told(&self.lock())).await;
+        let are_at_work =
+            |table: &Table| table.rules.iter().filter(|entry| ids.contains(&entry.live.id)).all(Entry::is_at_work);
+        let _ = heard.wait_for(|_| are_at_work(&self.lock())).await;
     }
 
     /// Whether there is a rule like this one already.

@@ -1,6 +1,6 @@
 use std::net::UdpSocket;
 
-use link::rules::{RuleOutcome, RuleState};
+use link::rules::{MirrorReport, ReplicaReport, ReplicaState, RuleOutcome, RuleReport, RuleState};
 
 use super::*;
 
@@ -63,6 +63,9 @@ async fn what_the_gateway_refuses_is_not_kept() {
         let refused = RuleState::Refused { reason: "mirror = [\"shop/deploy/web\"]".to_owned() };
         let outcomes = [RuleOutcome { id: 1, state: refused }, RuleOutcome { id: 2, state: RuleState::On }];
         rules.applied(link, 1, &outcomes);
+        let replica = ReplicaReport { state: ReplicaState::Tapped, ..ReplicaReport::default() };
+        let report = RuleReport { id: 2, state: None, replicas: vec![replica] };
+        rules.reported(link, MirrorReport { rules: vec![report] });
         // The one that is refused is taken away again, which nobody waits for.
         changes.wait_for(|generation| *generation == 2).await.unwrap();
     });

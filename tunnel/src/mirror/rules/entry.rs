@@ -31,6 +31,11 @@ impl Entry {
         self.standing = standing;
     }
 
+    /// Whether there is nothing to wait for: all its replicas are copied, or it is known why not.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.standing != Standing::On || self.reports.are_settled()
+    }
+
     pub(super) fn reply(&self) -> RuleReply {
         RuleReply {
             id: Some(self.live.id),

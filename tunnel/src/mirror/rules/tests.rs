@@ -1,4 +1,7 @@
-use link::rules::{LossReason, ReplicaReport, RuleProtocol, RuleReport, RuleState};
+use std::pin::pin;
+
+use futures_util::poll;
+use link::rules::{LossReason, ReplicaReport, ReplicaState, RuleProtocol, RuleReport, RuleState};
 
 use super::*;
 use crate::control::{
@@ -46,6 +49,37 @@ async fn a_rule_is_in_force_when_the_gateway_says_so() {
 }
 
 #[tokio::test]
+async fn a_rule_is_at_work_when_no_tap_of_it_has_yet_to_begin() {
+    let rules = HostRules::default();
+    let (ids, generation) = rules.add(vec![rule("shop/deploy/web", 8080)]).unwrap();
+    rules.at_work(&ids).await;
+    let link = rules.link_up(None);
+    rules.applied(link, generation, &[outcome(ids[0], RuleState::On)]);
+    let report = |states: [ReplicaState; 2]| {
+        let replica = |(state, name): (_, &str)| ReplicaReport { name: name.to_owned(), state, ..Default::default() };
+        let replicas = states.into_iter().zip(["web-1", "web-2"]).map(replica).collect();
+        rules.reported(link, MirrorReport { rules: vec![RuleReport { id: ids[0], state: None, replicas }] });
+    };
+    let failed = || ReplicaState::Failed { reason: "no right to it".to_owned() };
+    let mut at_work = pin!(rules.at_work(&ids));
+    for (first, second) in [
+        (ReplicaState::Starting, failed()),
+        (ReplicaState::Tapped, ReplicaState::Starting),
+        (ReplicaState::Silent, ReplicaState::Tapped),
+    ] {
+        report([first, second]);
+        assert!(poll!(&mut at_work).is_pending());
+    }
+    report([ReplicaState::Tapped, failed()]);
+    at_work.await;
+    // Switched off and on, it is to begin anew.
+    rules.switch(false, &Selector::All);
+    let (_, generation) = rules.switch(true, &Selector::All);
+    rules.applied(link, generation, &[outcome(ids[0], RuleState::On)]);
+    assert!(poll!(pin!(rules.at_work(&ids))).is_pending());
+}
+
+#[tokio::test]
 async fn rules_survive_a_link_and_the_hole_is_told() {
     let rules = HostRules::default();
     let (ids, generation) = rules.add(vec![rule("shop/deploy/web", 8080)]).unwrap();
@@ -55,7 +89,6 @@ async fn rules_survive_a_link_and_the_hole_is_told() {
     let replica = ReplicaReport { name: "web-1".to_owned(), counts, nobody_listens: true, ..Default::default() };
     let report = MirrorReport { rules: vec![RuleReport { id: ids[0], state: None, replicas: vec![replica] }] };
     rules.reported(first, report.clone());
-    rules.reported_on(&ids).await;
     assert!(rules.replies(&ids)[0].nobody_listens);
     rules.link_down(first);
     assert!(matches!(rules.statuses()[0].holes[..], [Hole { until_unix: None, .. }]));
