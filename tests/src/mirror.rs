@@ -13,7 +13,7 @@ use cli::demo::{
     http::{self, RequestLog},
     namespace::Namespace,
     plan,
-    services::Services,
+    services::{Services, Supervisor},
 };
 use tunnel::control::{mirror_status::RuleStatus, status::Status};
 
@@ -134,10 +134,12 @@ impl Rig {
     /// An HTTP server where the host's program listens.
     #[track_caller]
     pub fn serve_http(&self, log: &RequestLog) -> Services {
-        let log = log.clone();
-        let serving =
-            Services::start(&self.lab.host, move |supervisor| http::serve_logged(supervisor, LISTENER, "host", log));
-        serving.expect("the port is free")
+        // A process that another test of this program starts has the former listener's socket until it runs a program of its own.
+        wait::until_some("the port is free", PATIENCE, || {
+            let log = log.clone();
+            let serve = move |supervisor: &Supervisor| http::serve_logged(supervisor, LISTENER, "host", log);
+            Services::start(&self.lab.host, serve).ok()
+        })
     }
 
     /// The processes of the taps in a pod: what runs in its network namespace and is no child of a test's.

@@ -3,6 +3,12 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
 };
 
 use cli::demo::{http::RequestLog, load, plan};
@@ -142,6 +148,58 @@ fn requests_without_a_listener_are_counted_and_the_next_ones_arrive() {
     until_requested(&log, "/seen");
     let rule = rig.until("the sixth is delivered", |rule| rule.delivery.requests.delivered == 1);
     assert_eq!(rule.delivery.requests.missed, 5, "{rule:?}");
+}
+
+#[test]
+fn a_listener_restarted_a_hundred_times_under_load_gets_whole_requests_and_the_rest_is_counted() {
+    const CLIENTS: usize = 64;
+    const RESTARTS: usize = 100;
+    let rig = Rig::new();
+    let log = RequestLog::default();
+    rig.mirror("deploy/web 8080:3000");
+    let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let (mut kept, stop, served) = (Kept::open(&rig), Arc::clone(&stop), Arc::clone(&served));
+            thread::spawn(move || {
+                let sizes = [0, 200, 5_000, 40_000];
+                for round in 0.. {
+                    if stop.load(Relaxed) {
+                        return;
+                    }
+                    kept.post(sizes[(client + round) % sizes.len()], round % 3 == 0);
+                    served.fetch_add(1, Relaxed);
+                    // As clients do: without a pause two cores have time for nothing else.
+                    thread::sleep(Duration::from_millis(20));
+                }
+            })
+        })
+        .collect();
+    for _ in 0..RESTARTS {
+        let listener = rig.serve_http(&log);
+        let before = log.total();
+        wait::until("requests arrive", PATIENCE, || log.total() > before + 20);
+        drop(listener);
+    }
+    stop.store(true, Relaxed);
+    clients.into_iter().for_each(|client| client.join().expect("no panic"));
+    let served = served.load(Relaxed);
+    let rule = rig.until("every request is accounted for", |rule| {
+        let requests = rule.delivery.requests;
+        requests.in_flight == 0 && requests.delivered + requests.missed >= served
+    });
+    let lost = rule.replicas.iter().map(|replica| replica.lost.len()).sum::<usize>();
+    assert_eq!(lost, 0, "nothing is lost on the way at this rate: {rule:?}");
+    let requests = rule.delivery.requests;
+    assert_eq!(requests.delivered + requests.missed, served, "{rule:?}");
+    assert_eq!(log.malformed(), 0, "a request began in its middle");
+    let wrong: Vec<_> = log
+        .requests()
+        .into_iter()
+        .filter(|seen| seen.answer.starts_with("200") && !seen.answer.ends_with("intact"))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(requests.delivered > 2_000, "{rule:?}");
 }
 
 #[test]

@@ -105,6 +105,7 @@ pub struct Requests {
     /// That the listener began to answer.
     pub delivered: u64,
     /// That it got in part or not at all, or that it did not answer before the connection broke.
+    /// Those that lie whole within bytes that were lost on the way are not known here: the bytes are counted at their replica.
     pub missed: u64,
     /// That wait for its answer.
     pub in_flight: u64,
