@@ -101,9 +101,21 @@ impl Rig {
     /// Waits until the only rule is as `is` says.
     #[track_caller]
     pub fn until(&self, what: &str, is: impl Fn(&RuleStatus) -> bool) -> RuleStatus {
+        self.until_it(what, || self.rule(), is)
+    }
+
+    /// Waits until the rule for a port is as `is` says.
+    #[track_caller]
+    pub fn until_on(&self, port: u16, what: &str, is: impl Fn(&RuleStatus) -> bool) -> RuleStatus {
+        let of_port = || self.status().mirror.into_iter().find(|status| status.rule.port == port);
+        self.until_it(what, || of_port().expect("the rule is there"), is)
+    }
+
+    #[track_caller]
+    fn until_it(&self, what: &str, look: impl Fn() -> RuleStatus, is: impl Fn(&RuleStatus) -> bool) -> RuleStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let rule = self.rule();
+            let rule = look();
             if is(&rule) {
                 return rule;
             }
