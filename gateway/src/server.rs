@@ -2,17 +2,19 @@
 //!
 //! Before: [`crate::run`], or whoever embeds a gateway; after: [`crate::session`].
 
+mod state;
+
 use std::{
     net::SocketAddr,
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64},
     },
     time::{Duration, SystemTime},
 };
 
-use certs::{Authority, AuthorityError, IdentityName, PeerIdentity, PrivateFileError, Revoked, RevokedError, TlsError};
+use certs::{Authority, AuthorityError, PrivateFileError, Revoked, RevokedError, TlsError};
 use link::{
     listen::{ListenError, Listener},
     version::ALPN,
@@ -23,10 +25,11 @@ use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::state::State;
 use crate::{
     audit::{Audit, AuditError},
-    cluster::{self, Provider},
-    config::{Config, Limits},
+    cluster,
+    config::Config,
     descriptors::Descriptors,
     dns::{Nameserver, ResolveError},
     echo::Echoes,
@@ -42,58 +45,6 @@ use crate::{
 
 /// Sessions that were told to end are given this long to hear it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What all sessions share.
-pub(crate) struct State {
-    pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) reach: Reach,
-    /// Who may do what; sessions follow it.
-    pub(crate) policy: watch::Sender<Arc<Policy>>,
-    pub(crate) audit: Audit,
-    pub(crate) limits: Limits,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) mirror: Arc<Mirror>,
-    pub(crate) nameserver: Nameserver,
-    pub(crate) echoes: Echoes,
-    pub(crate) descriptors: Descriptors,
-    revoked: Revoked,
-    /// Said already.
-    revoked_unreadable: AtomicBool,
-    /// Addresses that a session must not route here.
-    pub(crate) never: Vec<SocketAddr>,
-    /// Cancelled when the gateway was told to end.
-    pub(crate) draining: CancellationToken,
-    /// Cancelled when nothing may go on.
-    pub(crate) stop: CancellationToken,
-    sessions: Slots,
-    pub(crate) identities: SlotsByKey<IdentityName>,
-    last_session: AtomicU64,
-}
-
-impl State {
-    /// Whether the gateway does not believe this identity any more. A list that cannot be read is said, and the last one holds.
-    pub(crate) fn is_revoked(&self, peer: &PeerIdentity) -> bool {
-        match self.revoked.look() {
-            Ok(()) => self.revoked_unreadable.store(false, Ordering::Relaxed),
-            Err(error) if !self.revoked_unreadable.swap(true, Ordering::Relaxed) => {
-                tracing::warn!("{error}; what was revoked before stays so");
-            }
-            Err(_) => {}
-        }
-        self.revoked.holds(peer)
-    }
-
-    /// The next session's number, from 1.
-    pub(crate) fn number_session(&self) -> u64 {
-        self.last_session.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
 
 /// The gateway cannot start.
 #[derive(Debug, Error)]

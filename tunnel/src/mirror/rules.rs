@@ -4,7 +4,7 @@
 //! has a generation; a command waits until the gateway has said that it is in force. Rules live as long as the session: a link that
 //! ends leaves them waiting, and the next one is told all of them.
 //!
-//! What flows count is in the [`LiveRule`]s, what the gateway counts in [`Reports`].
+//! What flows count is in the [`LiveRule`]s, what the gateway counts in [`super::reports`].
 //! Before: [`super::commands`]; after: [`crate::gateway_link`], which calls [`HostRules::link_up`] and its neighbours.
 
 mod entry;

@@ -6,18 +6,18 @@
 //!    ring, what is ready to the device. Nothing else is queued anywhere, so a slow end closes the other's window.
 //! 4. FIN crosses as FIN, RST as RESET_STREAM; when both directions are over the rings go back to the pool.
 
+mod flow;
 mod stream;
 
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
-    ops::ControlFlow,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Poll, Waker},
 };
 
-use link::{error_code::FLOW_RESET, header::DialOutcome};
+use link::header::DialOutcome;
 use netstack::{
     drop_reason::DropReason,
     flow::FlowKey,
@@ -29,7 +29,7 @@ use netstack::{
     tcp_reply,
 };
 
-use self::stream::{Stream, StreamReset};
+use self::{flow::Flow, stream::Stream};
 use super::{Entry, Outbound, names::TooMany};
 use crate::device::MTU;
 
@@ -37,23 +37,6 @@ use crate::device::MTU;
 pub(super) struct TcpEntry {
     key: FlowKey,
     flow: RefCell<Flow>,
-}
-
-struct Flow {
-    tcp: TcpFlow,
-    stream: Stream,
-    /// The task's, so that a stream that blocks while a packet is handled wakes the task.
-    waker: Waker,
-    /// When the heap will look at this flow.
-    due: Option<Moment>,
-    /// [`TcpEntry::answer`] is due at the end of the turn.
-    unanswered: bool,
-    /// The application's FIN went to the stream.
-    finished_to_stream: bool,
-    /// The stream's FIN went to the application.
-    finished_to_host: bool,
-    /// The table has forgotten the flow, or the stream is gone.
-    over: bool,
 }
 
 impl Outbound {
@@ -285,120 +268,4 @@ async fn poll_dial(entry: &TcpEntry, outbound: &Rc<Outbound>) -> Option<Result<S
         dial.as_mut().poll(cx).map(Some)
     })
     .await
-}
-
-impl Flow {
-    /// Gives the stream what a segment brought, and nothing else yet: the driver sends it before anything is answered.
-    fn send_on(&mut self, outbound: &Outbound) {
-        if self.over {
-            return;
-        }
-        let waker = self.waker.clone();
-        // A stream that is gone says so again when the segment is answered.
-        let _ = self.fill_stream(outbound, &mut Context::from_waker(&waker));
-    }
-
-    /// Pumps outside the flow's task, and lets the task notice the end.
-    fn pump_and_wake(&mut self, outbound: &Outbound, key: FlowKey, now: Moment) {
-        let finished_before = self.finished_to_host;
-        self.pump(outbound, key, now);
-        // From a finished stream only its stop can still come, and the task waits for that.
-        let must_wait = self.finished_to_host && !finished_before;
-        if self.over || must_wait || (matches!(self.stream, Stream::Dialing) && self.tcp.is_reset()) {
-            self.waker.wake_by_ref();
-        }
-    }
-
-    fn pump(&mut self, outbound: &Outbound, key: FlowKey, now: Moment) {
-        if self.over {
-            return;
-        }
-        let waker = self.waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        let moved = self.fill_stream(outbound, &mut cx).and_then(|()| self.fill_ring(outbound, &mut cx));
-        if moved.is_err() {
-            self.tcp.reset();
-        }
-        self.egress(outbound, key, now);
-        if self.tcp.is_reset() || moved.is_err() || self.tcp.is_closed() {
-            self.end();
-        }
-    }
-
-    fn fill_stream(&mut self, outbound: &Outbound, cx: &mut Context<'_>) -> Result<(), StreamReset> {
-        let stream = &mut self.stream;
-        let mut blocked = matches!(stream, Stream::Dialing);
-        while !blocked {
-            let wrote = self.tcp.recv(|bytes| match stream.poll_write(cx, bytes) {
-                Poll::Ready(Ok(count)) => (count, Ok(Some(count))),
-                Poll::Ready(Err(reset)) => (0, Err(reset)),
-                Poll::Pending => (0, Ok(None)),
-            });
-            match wrote.transpose()? {
-                Some(Some(count)) => outbound.status.traffic.bytes_to_cluster.add(count as u64),
-                Some(None) | None => blocked = true,
-            }
-        }
-        if !self.finished_to_stream && self.tcp.peer_finished() && !matches!(self.stream, Stream::Dialing) {
-            self.finished_to_stream = true;
-            self.stream.finish();
-        }
-        Ok(())
-    }
-
-    fn fill_ring(&mut self, outbound: &Outbound, cx: &mut Context<'_>) -> Result<(), StreamReset> {
-        while !self.finished_to_host {
-            let stream = &mut self.stream;
-            let read = self.tcp.send(|room| match stream.poll_read(cx, room) {
-                Poll::Ready(Ok(count)) => (count, Ok(Some(count))),
-                Poll::Ready(Err(reset)) => (0, Err(reset)),
-                Poll::Pending => (0, Ok(None)),
-            });
-            match read.transpose()? {
-                Some(Some(0)) => {
-                    self.finished_to_host = true;
-                    self.tcp.finish();
-                }
-                Some(Some(count)) => outbound.status.traffic.bytes_from_cluster.add(count as u64),
-                Some(None) | None => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what is ready, and asks for the timer that smoltcp wants.
-    fn egress(&mut self, outbound: &Outbound, key: FlowKey, now: Moment) {
-        let mut scratch = outbound.scratch.borrow_mut();
-        self.tcp.egress(now, &mut scratch, |packet| {
-            outbound.write(packet);
-            ControlFlow::Continue(())
-        });
-        if let Some(at) = self.tcp.poll_at(now)
-            && self.due.is_none_or(|due| at.as_micros() < due.as_micros())
-        {
-            self.due = Some(at);
-            outbound.timers.add(at, key);
-        }
-    }
-
-    /// Lets go of the stream; what has not finished is reset.
-    fn end(&mut self) {
-        if self.over {
-            return;
-        }
-        self.over = true;
-        match std::mem::replace(&mut self.stream, Stream::Dialing) {
-            Stream::Link(mut send, mut recv) => {
-                // A FIN that has arrived already stands; then the stop below is what tells.
-                if !self.finished_to_stream || self.tcp.is_reset() {
-                    let _ = send.reset(FLOW_RESET);
-                }
-                if !self.finished_to_host {
-                    let _ = recv.stop(FLOW_RESET);
-                }
-            }
-            Stream::Dialing | Stream::Local(_) => {}
-        }
-        self.waker.wake_by_ref();
-    }
 }

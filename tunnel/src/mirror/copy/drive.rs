@@ -1,4 +1,4 @@
-//! What moves a [`Copy`]: it dials, writes what was pushed, reads what the listener answers, and ends.
+//! What moves a [`struct@Copy`]: it dials, writes what was pushed, reads what the listener answers, and ends.
 //! Before: [`super`]; after: the listener.
 
 use std::{
