@@ -34,5 +34,6 @@ pub mod splice;
 #[cfg(test)]
 mod testing;
 pub mod transport;
+mod unprobed;
 pub mod version;
 mod wire;

@@ -19,6 +19,7 @@ use quinn::{
 use crate::{
     bounded::BoundedConfig,
     carrier::{Carrier, tcp::MAX_PACKET_BYTES},
+    unprobed::UnprobedConfig,
 };
 
 /// Bytes one stream may have under way: 1 Gbit/s at 50 ms is 6.25 MB.
@@ -75,7 +76,9 @@ pub fn transport_config(carrier: Carrier) -> Arc<TransportConfig> {
     match carrier {
         Carrier::Udp => {
             // Cubic carries 3-5 Mbit/s at 50 ms and 1 % loss, BBR a hundred times that.
-            config.congestion_controller_factory(Arc::new(BoundedConfig(Arc::new(BbrConfig::default()))));
+            config.congestion_controller_factory(Arc::new(BoundedConfig(Arc::new(UnprobedConfig(Arc::new(
+                BbrConfig::default(),
+            ))))));
             discovery.upper_bound(UDP_MAX_PACKET_BYTES);
         }
         Carrier::Tcp => {
