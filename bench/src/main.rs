@@ -4,7 +4,7 @@
 //! per GB stand beside every rate: on a shared machine they are what can be trusted. A table is printed, and the same is written
 //! as JSON.
 //!
-//! 1. [`stage`] makes the world and joins it; 2. each group measures: [`bulk`], [`latency`], [`connections`], [`memory`], [`wan`];
+//! 1. [`stage`] makes the world and joins it; 2. each group measures: [`bulk`], [`latency`], [`connections`], [`memory`], [`wan`], [`mirror`];
 //! 3. [`report`] sets each figure against its bar.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -14,13 +14,14 @@ mod connections;
 mod cpu;
 mod latency;
 mod memory;
+mod mirror;
 mod quinn_baseline;
 mod report;
 mod stage;
 mod wan;
 mod wireguard;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -42,6 +43,9 @@ struct Arguments {
     /// Where the figures go as JSON.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
+    /// Be the listener of a mirror here, for a measurement.
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,6 +60,14 @@ enum Group {
     Memory,
     /// A link of 1 Gbit/s and 50 ms, with and without loss.
     Wan,
+    /// What a mirrored target's client notices of it.
+    Target,
+    /// Whether the mirror's copy of a stream is whole, and what it costs.
+    Copy,
+    /// The same for 10 GiB in one connection: half a minute.
+    Large,
+    /// Thousands of mirrored connections, datagrams, how soon they are there, and what is held for listeners that do not read.
+    Flows,
 }
 
 /// How long and how often.
@@ -69,6 +81,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    if let Some(address) = arguments.listen {
+        return mirror::listen(address);
+    }
     let effort = Effort { time: Duration::from_secs(arguments.seconds), rounds: arguments.rounds.max(1) };
     let all = Group::value_variants().to_vec();
     let groups = if arguments.groups.is_empty() { all } else { arguments.groups };
@@ -80,6 +95,10 @@ fn main() -> Result<()> {
             Group::Connections => connections::measure(effort, &mut report)?,
             Group::Memory => memory::measure(&mut report)?,
             Group::Wan => wan::measure(effort, &mut report)?,
+            Group::Target => mirror::target(effort, &mut report)?,
+            Group::Copy => mirror::copy(effort, &mut report)?,
+            Group::Large => mirror::large(&mut report)?,
+            Group::Flows => mirror::flows(effort, &mut report)?,
         }
     }
     println!("{report}");
