@@ -31,8 +31,8 @@ use super::{
     clock::Clock,
     flows::Flows,
     interfaces::Interfaces,
-    protocol::{FromTap, ListeningPort, PROTOCOL_VERSION, RingState, STATS_EVERY, TappedPort, ToTap},
-    ring::{Count, Rings},
+    protocol::{FromTap, ListeningPort, PROTOCOL_VERSION, STATS_EVERY, TappedPort, ToTap},
+    ring::{Count, Rings, RingsError},
     settling::{Reached, Settling},
     stream::{Stream, StreamEnd},
 };
@@ -58,12 +58,9 @@ pub enum CaptureError {
     /// The kernel does not tell its interfaces.
     #[error("cannot list the target's interfaces: {0}")]
     Interfaces(io::Error),
-    /// No rings.
-    #[error("cannot open the capture rings (64 MiB of kernel memory; with 16 it was tried as well): {0}")]
-    Rings(io::Error),
-    /// The kernel does not take the filter.
-    #[error("the kernel refuses the capture's filter: {0}")]
-    Filter(io::Error),
+    /// Nothing to capture into.
+    #[error(transparent)]
+    Rings(#[from] RingsError),
     /// The kernel does not wait.
     #[error("cannot wait for packets: {0}")]
     Wait(Errno),
@@ -74,7 +71,7 @@ pub enum CaptureError {
 pub(super) struct Capture {
     stream: Stream,
     interfaces: Interfaces,
-    rings: Option<Rings>,
+    rings: Rings,
     flows: Flows,
     settling: Settling,
     /// Ports with a rule where nobody listens.
@@ -98,7 +95,7 @@ impl Capture {
         Ok(Self {
             stream,
             interfaces: Interfaces::open().map_err(CaptureError::Interfaces)?,
-            rings: None,
+            rings: Rings::default(),
             flows: Flows::new(seed),
             settling: Settling::default(),
             unheard: BTreeSet::new(),
@@ -158,10 +155,6 @@ impl Capture {
     /// Handles the frames that are there at `now`, [`BATCH_FRAMES`] at most; how many.
     fn handle(&mut self, now: Moment) -> Result<usize, CaptureError> {
         let Self { rings, flows, stream, reached, clock, .. } = self;
-        let Some(rings) = rings else {
-            *reached = Reached { moment: now, none_left: true, ..*reached };
-            return Ok(0);
-        };
         let mut taken = Count::default();
         let mut batch = Batch::with_capacity(BATCH_FRAMES);
         while taken.sum() < BATCH_FRAMES {
@@ -192,7 +185,7 @@ impl Capture {
     fn settle(&mut self, now: Moment) -> Result<(), CaptureError> {
         if now >= self.drops_at {
             self.drops_at = now + ASIDE_EVERY;
-            let drops = self.rings.as_mut().map_or(0, Rings::look_for_drops);
+            let drops = self.rings.look_for_drops();
             if drops > 0 {
                 self.flows.lost(drops);
             }
@@ -234,15 +227,11 @@ impl Capture {
     fn apply(&mut self, generation: u64, ports: &[TappedPort]) -> Result<(), CaptureError> {
         self.say(|this, batch| this.flows.apply(ports, batch))?;
         let wanted = self.flows.ports.wanted(self.interfaces.indexes());
-        match &self.rings {
-            _ if self.flows.ports.is_empty() => self.rings = None,
-            Some(rings) => rings.want(&wanted).map_err(CaptureError::Filter)?,
-            None => self.rings = Some(Rings::open(&wanted).map_err(CaptureError::Rings)?),
-        }
+        self.rings.want(&wanted)?;
         self.settling.begin(&mut self.flows);
         let now = self.clock.now();
         self.look_for_listeners(now);
-        let ring = self.rings.as_ref().map_or(RingState::Closed, Rings::state);
+        let ring = self.rings.state();
         let nobody_listens = self.unheard.iter().copied().collect();
         tracing::debug!(generation, ports = ports.len(), ?ring, "rules in force");
         self.say(|_, batch| batch.say(&FromTap::RulesApplied { generation, ring, nobody_listens }))
@@ -250,9 +239,9 @@ impl Capture {
 
     fn follow_interfaces(&mut self) -> Result<(), CaptureError> {
         let changed = self.interfaces.refresh().map_err(CaptureError::Interfaces)?;
-        if let Some(rings) = self.rings.as_ref().filter(|_| changed) {
+        if changed {
             let wanted = self.flows.ports.wanted(self.interfaces.indexes());
-            rings.want(&wanted).map_err(CaptureError::Filter)?;
+            self.rings.want(&wanted)?;
         }
         Ok(())
     }
@@ -289,8 +278,7 @@ impl Capture {
         // Up to the next millisecond, so that it is due then.
         let pause = due.map_or(STATS_EVERY, |due| due.since(now)) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(pause.min(STATS_EVERY)).expect("a second at most");
-        let rings = self.rings.as_ref().map(Rings::sockets);
-        let sockets = [self.stream.as_fd(), self.interfaces.as_fd()].into_iter().chain(rings.into_iter().flatten());
+        let sockets = [self.stream.as_fd(), self.interfaces.as_fd()].into_iter().chain(self.rings.sockets());
         let mut sockets: Vec<PollFd<'_>> = sockets.map(|socket| PollFd::new(socket, PollFlags::POLLIN)).collect();
         match poll(&mut sockets, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),

@@ -8,7 +8,7 @@
 //!
 //! Before: [`super::ring`]; after: [`super::batch`].
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::Range};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, ops::Range};
 
 use link::{
     mirrored::{FrameKind, Gap},
@@ -32,6 +32,8 @@ use super::{
 };
 
 const UDP_HEADER_BYTES: usize = 8;
+/// Datagrams in a frame: the kernel joins 128 at most.
+const MAX_PIECES: usize = 1_024;
 
 /// What is followed.
 #[derive(Debug)]
@@ -116,6 +118,10 @@ impl Flows {
             self.stats.malformed += 1;
             return;
         };
+        // Behind extension headers a filter does not find the protocol: then the other protocol's ring has the frame, too.
+        if packet.protocol() != ip_protocol(frame.protocol) {
+            return;
+        }
         if packet.fragment().is_some() {
             return self.fragment(&packet, times, batch);
         }
@@ -133,7 +139,9 @@ impl Flows {
             IpProtocol::Udp => {
                 let Some(datagram) = self.datagram(&packet, now) else { return };
                 let number = self.udp_flow(&datagram, times, batch);
-                batch.datagram(number, datagram.payload);
+                for payload in datagram.pieces(frame.datagram_bytes) {
+                    batch.datagram(number, payload);
+                }
             }
             IpProtocol::Icmpv4 | IpProtocol::Icmpv6 => {}
         }
@@ -281,6 +289,13 @@ impl Flows {
     }
 }
 
+const fn ip_protocol(protocol: RuleProtocol) -> IpProtocol {
+    match protocol {
+        RuleProtocol::Tcp => IpProtocol::Tcp,
+        RuleProtocol::Udp => IpProtocol::Udp,
+    }
+}
+
 fn is_tcp(port: ListeningPort, number: u16) -> bool {
     port == ListeningPort { port: number, protocol: RuleProtocol::Tcp }
 }
@@ -339,6 +354,15 @@ impl<'a> Datagram<'a> {
         let client = SocketAddr::new(packet.source(), u16::from_be_bytes([a, b]));
         let server = SocketAddr::new(packet.destination(), u16::from_be_bytes([c, d]));
         Some(Self { client, server, payload })
+    }
+
+    /// The datagrams that the target reads, of a frame that is several.
+    fn pieces(&self, bytes: Option<NonZeroU16>) -> impl Iterator<Item = &'a [u8]> {
+        let len = bytes.map_or(usize::MAX, |bytes| bytes.get().into());
+        let len = if self.payload.len().div_ceil(len) <= MAX_PIECES { len } else { usize::MAX };
+        // Nothing is a datagram, too.
+        let rest = self.payload.split_at(self.payload.len().min(len));
+        std::iter::once(rest.0).chain(rest.1.chunks(len))
     }
 
     /// Where its payload is in the packet that it was parsed from.

@@ -1,6 +1,7 @@
 //! What is copied: TCP and UDP, both families, over a cable and over loopback, and only what the rules name.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     thread,
@@ -11,6 +12,7 @@ use link::{
     mirrored::FrameKind,
     rules::{RuleProtocol, Sample},
 };
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use tests::{
     process,
     sockets::{PATIENCE, accept, dial, listen, receive_pattern, reset, send_pattern, udp},
@@ -197,6 +199,55 @@ fn datagrams_of_every_size_are_copied_also_those_that_come_in_fragments() {
         });
     }
     assert_eq!(tap.copies().flows.len(), 2);
+}
+
+#[test]
+fn datagrams_that_are_sent_as_one_frame_are_copied_as_the_target_reads_them() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, UDP), port(PORT, TCP)]);
+    let [v4, v6] = Target::ADDRESSES;
+    for (address, over_loopback) in [(v4, false), (v6, false), ("127.0.0.1", true)] {
+        let receiver = listen_udp(&target, address, PORT);
+        let sender = udp(if over_loopback { &target.target } else { &target.client }, ip(address), PORT);
+        let client = sender.local_addr().expect("an address");
+        let mut sizes = Vec::new();
+        for (bytes, each) in [(60_000_usize, 1_400_i32), (1_000, 300), (900, 300), (100, 300), (12_800, 200)] {
+            setsockopt(&sender, UdpGsoSegment, &each).expect("the kernel can");
+            sender.send(&pattern::slice(0, bytes)).expect("sent");
+            let each = usize::try_from(each).expect("positive");
+            let read: Vec<usize> =
+                (0..bytes.div_ceil(each)).map(|_| receiver.recv(&mut [0; 70_000]).expect("received")).collect();
+            assert_eq!((read.iter().sum::<usize>(), read[0]), (bytes, bytes.min(each)));
+            sizes.extend(read);
+        }
+        tap.wait("every datagram", |copies| {
+            let flow = copies.of(client).filter(|flow| flow.datagrams.len() >= sizes.len())?;
+            assert_eq!(flow.datagrams.iter().map(|(len, _)| *len).collect::<Vec<_>>(), sizes, "{address}");
+            Some(())
+        });
+    }
+}
+
+#[test]
+fn more_ports_than_a_filter_has_room_for_are_looked_for_all_the_same() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    // What kernels before Linux 6.8 give.
+    target.target.run(|| fs::write("/proc/sys/net/core/optmem_max", "20480").expect("the namespace's own"));
+    let ports: Vec<u16> = (0..1_000).map(|n| 10_000 + 11 * n).collect();
+    for round in 0..3 {
+        let rules: Vec<_> = ports.iter().skip(round).map(|&number| port(number, TCP)).collect();
+        tap.apply(&rules);
+    }
+    for (number, is_copied) in [(ports[3], true), (ports[3] + 1, false), (ports[999], true), (ports[0], false)] {
+        let flows = tap.copies().flows.len();
+        let client = transfer(pair(&target, Target::ADDRESSES[0], number, false), 10_000);
+        if is_copied {
+            assert_eq!(tap.ended(client).bytes, 10_000);
+        }
+        assert_eq!(tap.copies().flows.len(), flows + usize::from(is_copied), "{number}");
+    }
 }
 
 #[test]

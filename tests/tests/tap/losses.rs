@@ -11,10 +11,7 @@ use std::{
 };
 
 use cli::demo::pattern;
-use link::{
-    mirrored::FrameKind,
-    rules::{LossReason, RuleProtocol},
-};
+use link::{mirrored::FrameKind, rules::RuleProtocol};
 use nix::sys::signal::Signal;
 use tests::{
     sockets::{PATIENCE, accept, dial, listen, receive_pattern, send_pattern, udp},
@@ -100,7 +97,6 @@ fn under_load(hold_up: impl FnOnce(&Tap)) {
         let (sent, near) = sender.join().expect("no panic");
         tap.wait("all of it is copied or missing", |copies| {
             let flow = copies.of(client)?;
-            assert!(flow.gaps.iter().all(|gap| gap.reason == LossReason::Ring), "the ring lost it: {flow:?}");
             (flow.bytes + flow.missing() == sent).then_some(())
         });
         drop(near);

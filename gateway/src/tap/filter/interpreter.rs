@@ -1,7 +1,8 @@
 //! A machine for classic BPF, as far as [`super::program`] uses it, so that tests can ask what a program does with a frame.
 
 use libc::{
-    SKF_AD_IFINDEX, SKF_AD_OFF, SKF_AD_PKTTYPE, SKF_AD_PROTOCOL, SKF_AD_VLAN_TAG, SKF_AD_VLAN_TAG_PRESENT, sock_filter,
+    SKF_AD_HATYPE, SKF_AD_IFINDEX, SKF_AD_OFF, SKF_AD_PKTTYPE, SKF_AD_PROTOCOL, SKF_AD_VLAN_TAG,
+    SKF_AD_VLAN_TAG_PRESENT, SKF_NET_OFF, sock_filter,
 };
 
 /// A frame as the kernel hands it to a filter.
@@ -11,7 +12,11 @@ pub(super) struct Frame {
     pub(super) interface: u32,
     pub(super) vlan: Option<u16>,
     pub(super) protocol: u16,
+    /// What kind of device it came on.
+    pub(super) hardware: u16,
+    /// As the program sees it, and how much of that is the link's header.
     pub(super) bytes: Vec<u8>,
+    pub(super) link_bytes: usize,
 }
 
 /// The bytes to copy. Panics where the kernel would refuse the program.
@@ -49,6 +54,7 @@ fn load(frame: &Frame, k: u32, base: usize, width: usize) -> Option<u32> {
     let field = k.cast_signed().wrapping_sub(SKF_AD_OFF);
     if (0..64).contains(&field) {
         return Some(match field {
+            SKF_AD_HATYPE => frame.hardware.into(),
             SKF_AD_PKTTYPE => frame.kind.into(),
             SKF_AD_IFINDEX => frame.interface,
             SKF_AD_PROTOCOL => frame.protocol.into(),
@@ -58,6 +64,8 @@ fn load(frame: &Frame, k: u32, base: usize, width: usize) -> Option<u32> {
             other => panic!("field {other}"),
         });
     }
-    let bytes = frame.bytes.get(base + k as usize..)?.get(..width)?;
+    let from_network = usize::try_from(k.cast_signed().wrapping_sub(SKF_NET_OFF)).ok().filter(|_| k.cast_signed() < 0);
+    let at = from_network.map_or(k as usize, |at| at + frame.link_bytes);
+    let bytes = frame.bytes.get(base + at..)?.get(..width)?;
     Some(bytes.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
 }

@@ -14,7 +14,8 @@ fn flows() -> Flows {
 }
 
 fn frame(bytes: &[u8], len: usize) -> Frame<'_> {
-    Frame { bytes, len, nanos: 1_000, after_loss: false, verified: true }
+    let protocol = if bytes.get(9) == Some(&6) { RuleProtocol::Tcp } else { RuleProtocol::Udp };
+    Frame { bytes, len, nanos: 1_000, after_loss: false, verified: true, protocol, datagram_bytes: None }
 }
 
 /// A packet over IPv4 from 10.0.0.2, from port 5,000.
@@ -115,4 +116,16 @@ fn fragments_of_a_wanted_port_are_joined_and_others_do_not_push_them_out() {
     frames.push(frame(&second, second.len()));
     assert!(written(&mut flows, &frames).ends_with(&[7; 100]));
     assert_eq!((flows.stats().malformed, flows.stats().fragments_dropped), (0, 0));
+}
+
+#[test]
+fn datagrams_that_were_sent_as_one_frame_are_several() {
+    let mut flows = flows();
+    for (payload, bytes, pieces) in [(100, 30, 4), (90, 30, 3), (30, 30, 1), (29, 30, 1), (0, 30, 1), (2_000, 1, 1)] {
+        let joined = datagram(53, &vec![7; payload]);
+        let frame = Frame { datagram_bytes: NonZeroU16::new(bytes), ..frame(&joined, joined.len()) };
+        written(&mut flows, &[Frame { datagram_bytes: None, ..frame }]);
+        let heads = written(&mut flows, &[frame]).len() - payload;
+        assert_eq!(heads, pieces * crate::tap::protocol::RECORD_HEADER_BYTES, "{payload} of {bytes}");
+    }
 }

@@ -11,17 +11,31 @@ use libc::{c_int, c_void, socklen_t};
 
 use super::Layout;
 
-/// `TPACKET_V2` of linux/if_packet.h.
+/// `TPACKET_V2` and `PACKET_VNET_HDR` of linux/if_packet.h.
 const TPACKET_V2: c_int = 1;
+const VNET_HEADER: c_int = 15;
 
-/// A socket that sees frames from their IP header on, once [`PacketSocket::start`] was called.
+/// What a socket sees of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// From the IP header on.
+    Network,
+    /// From the link's header on, and before that a header of virtio, which says of what lengths a frame is made.
+    Segments,
+}
+
+/// A socket that sees frames once [`PacketSocket::start`] was called.
 #[derive(Debug)]
 pub(super) struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
     /// Sees nothing yet.
-    pub(super) fn open() -> io::Result<Self> {
-        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    pub(super) fn open(view: View) -> io::Result<Self> {
+        let kind = match view {
+            View::Network => libc::SOCK_DGRAM,
+            View::Segments => libc::SOCK_RAW,
+        };
+        let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no pointers; protocol 0 receives nothing.
         let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
         if fd < 0 {
@@ -31,6 +45,9 @@ impl PacketSocket {
         let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         // Before Linux 4.20 it does not exist. The filter leaves out what goes out as well.
         let _ = socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32);
+        if view == View::Segments {
+            socket.set(libc::SOL_PACKET, VNET_HEADER, &1_i32)?;
+        }
         Ok(socket)
     }
 

@@ -13,13 +13,25 @@
 use std::{
     cell::Cell,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    num::NonZeroU16,
+    os::fd::{AsFd, AsRawFd},
     ptr::{self, NonNull},
     slice,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::{Layout, packet_socket::PacketSocket};
+use link::rules::RuleProtocol;
+
+use super::{
+    Layout,
+    packet_socket::{PacketSocket, View},
+};
+
+/// Length of `virtio_net_hdr`, where in it are the kind of segments and their length, and the kind of UDP of linux/virtio_net.h.
+const VNET_BYTES: usize = 10;
+const VNET_KIND_AT: usize = 1;
+const VNET_LEN_AT: usize = 4;
+const VNET_KIND_UDP: u8 = 5;
 
 /// A frame in its slot.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +46,17 @@ pub(in crate::tap) struct Frame<'a> {
     pub(in crate::tap) after_loss: bool,
     /// Its checksum is known to be right, or is not finished, since it never was on a wire.
     pub(in crate::tap) verified: bool,
+    /// What kind of packets it may be of.
+    pub(in crate::tap) protocol: RuleProtocol,
+    /// It is several datagrams of this many bytes each, the last of the rest, behind the headers of one: how they are sent through the kernel
+    /// that belong together (`UDP_SEGMENT`). The target reads them one by one.
+    pub(in crate::tap) datagram_bytes: Option<NonZeroU16>,
 }
 
 /// A ring.
 #[derive(Debug)]
 pub(in crate::tap) struct Slots {
+    protocol: RuleProtocol,
     socket: PacketSocket,
     map: Map,
     layout: Layout,
@@ -60,24 +78,35 @@ struct Given {
 
 impl Slots {
     /// A ring with a filter, that gets nothing until [`Slots::start`].
-    pub(super) fn open(layout: Layout, program: &[libc::sock_filter]) -> io::Result<Self> {
-        let socket = PacketSocket::open()?;
-        socket.attach(program)?;
+    pub(super) fn open(
+        protocol: RuleProtocol,
+        layout: Layout,
+        attach: impl FnOnce(&PacketSocket) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let socket = PacketSocket::open(match protocol {
+            RuleProtocol::Tcp => View::Network,
+            RuleProtocol::Udp => View::Segments,
+        })?;
+        attach(&socket)?;
         socket.make_ring(layout)?;
         let map = Map::new(&socket, layout.bytes())?;
-        Ok(Self { socket, map, layout, next: 0, given: vec![Given::default(); layout.slots()], drops: Cell::new(0) })
+        Ok(Self {
+            protocol,
+            socket,
+            map,
+            layout,
+            next: 0,
+            given: vec![Given::default(); layout.slots()],
+            drops: Cell::new(0),
+        })
     }
 
     pub(super) fn start(&self) -> io::Result<()> {
         self.socket.start()
     }
 
-    pub(super) fn attach(&self, program: &[libc::sock_filter]) -> io::Result<()> {
-        self.socket.attach(program)
-    }
-
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub(super) const fn socket(&self) -> &PacketSocket {
+        &self.socket
     }
 
     /// Frames that were dropped, as far as was looked, since the last call.
@@ -86,7 +115,7 @@ impl Slots {
     }
 
     /// Looks for drops in front of the frame that comes next, with all frames handled; how many there were since the last time.
-    pub(super) fn look_for_drops(&mut self) -> u64 {
+    pub(super) fn look_for_drops(&self) -> u64 {
         self.take_drops() + self.socket.drops()
     }
 
@@ -108,17 +137,30 @@ impl Slots {
         // SAFETY: the slot is ours by its status, begins with this header, and is aligned to 16 bytes.
         let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
         let begins = usize::from(header.tp_net).min(self.layout.slot_bytes);
-        let captured = (header.tp_snaplen as usize).min(self.layout.slot_bytes - begins);
+        // The link's header is counted, too, where it is there.
+        let link = begins - usize::from(header.tp_mac).min(begins);
+        let captured = (header.tp_snaplen as usize).saturating_sub(link).min(self.layout.slot_bytes - begins);
         let given = self.given[index];
         // SAFETY: the range is inside the slot, which the kernel does not touch before `release`, which needs `self` mutably.
         let bytes = unsafe { slice::from_raw_parts(slot.as_ptr().add(begins), captured) };
         Some(Frame {
             bytes,
-            len: header.tp_len as usize,
+            len: (header.tp_len as usize).saturating_sub(link),
             nanos: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
             after_loss: given.after_loss || (given.first && status & libc::TP_STATUS_LOSING != 0),
+            protocol: self.protocol,
+            datagram_bytes: self.datagram_bytes(slot, begins - link),
             verified: status & (libc::TP_STATUS_CSUM_VALID | libc::TP_STATUS_CSUMNOTREADY) != 0,
         })
+    }
+
+    /// What the header of virtio says that stands before what is at `end`.
+    fn datagram_bytes(&self, slot: NonNull<u8>, end: usize) -> Option<NonZeroU16> {
+        let at = end.checked_sub(VNET_BYTES).filter(|_| self.protocol == RuleProtocol::Udp)?;
+        // SAFETY: `end` is inside the slot, which is the caller's.
+        let header = unsafe { slot.add(at).cast::<[u8; VNET_BYTES]>().read() };
+        let len = u16::from_ne_bytes([header[VNET_LEN_AT], header[VNET_LEN_AT + 1]]);
+        NonZeroU16::new(len).filter(|_| header[VNET_KIND_AT] == VNET_KIND_UDP)
     }
 
     /// Gives back the slots of the `frames` oldest.
