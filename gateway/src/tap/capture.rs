@@ -92,11 +92,14 @@ impl Capture {
     /// [`CaptureError::Interfaces`].
     pub(super) fn new(stream: Stream) -> Result<Self, CaptureError> {
         let seed = RandomState::new().hash_one(std::process::id());
+        let interfaces = Interfaces::open().map_err(CaptureError::Interfaces)?;
+        let mut flows = Flows::new(seed);
+        flows.local.replace(interfaces.local());
         Ok(Self {
             stream,
-            interfaces: Interfaces::open().map_err(CaptureError::Interfaces)?,
+            interfaces,
             rings: Rings::default(),
-            flows: Flows::new(seed),
+            flows,
             settling: Settling::default(),
             unheard: BTreeSet::new(),
             clock: Clock::start(),
@@ -205,7 +208,7 @@ impl Capture {
                 ToTap::Alive | ToTap::Unknown => {}
             }
         }
-        self.follow_interfaces()?;
+        self.follow_interfaces(now)?;
         self.hand_in_answers(now)?;
         // A tap that was held up has missed nothing by that: what comes in time is in the ring.
         let reached = self.reached.moment;
@@ -237,9 +240,9 @@ impl Capture {
         self.say(|_, batch| batch.say(&FromTap::RulesApplied { generation, ring, nobody_listens }))
     }
 
-    fn follow_interfaces(&mut self) -> Result<(), CaptureError> {
-        let changed = self.interfaces.refresh().map_err(CaptureError::Interfaces)?;
-        if changed {
+    fn follow_interfaces(&mut self, now: Moment) -> Result<(), CaptureError> {
+        if self.interfaces.refresh(now) {
+            self.flows.local.replace(self.interfaces.local());
             let wanted = self.flows.ports.wanted(self.interfaces.indexes());
             self.rings.want(&wanted)?;
         }
@@ -274,7 +277,10 @@ impl Capture {
     fn wait(&mut self) -> Result<(), CaptureError> {
         let now = self.clock.now();
         let due =
-            [self.flows.poll_at(), self.settling.poll_at(&self.flows), Some(self.stats_at)].into_iter().flatten().min();
+            [self.flows.poll_at(), self.settling.poll_at(&self.flows), self.interfaces.poll_at(), Some(self.stats_at)]
+                .into_iter()
+                .flatten()
+                .min();
         // Up to the next millisecond, so that it is due then.
         let pause = due.map_or(STATS_EVERY, |due| due.since(now)) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(pause.min(STATS_EVERY)).expect("a second at most");

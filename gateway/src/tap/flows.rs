@@ -2,7 +2,7 @@
 //!
 //! 1. A frame that cannot be read is counted. One that its slot cut off is a loss of the ring.
 //! 2. Fragments wait for the others ([`super::fragments`]).
-//! 3. Ports that no rule names, and flows outside a sample, go no further: the kernel's filter cannot decide everything, and frames that
+//! 3. What the namespace only forwards, ports that no rule names, and flows outside a sample, go no further: the kernel's filter cannot decide everything, and frames that
 //!    were in the ring when the rules changed are judged by the rules of this moment.
 //! 4. TCP goes through [`netstack::reassembly`], UDP through [`super::udp_flows`].
 //!
@@ -25,6 +25,7 @@ use super::{
     clock,
     fragments::Fragments,
     left_out::{LeftOut, Sign},
+    local::Local,
     ports::Ports,
     protocol::{FlowNumber, ListeningPort, Opened, PortStats, TapStats, TappedPort},
     ring::Frame,
@@ -40,6 +41,8 @@ const MAX_PIECES: usize = 1_024;
 pub(super) struct Flows {
     /// The rules.
     pub(super) ports: Ports,
+    /// The namespace's own addresses.
+    pub(super) local: Local,
     /// TCP.
     pub(super) tcp: Reassembler,
     udp: UdpFlows,
@@ -63,6 +66,7 @@ impl Flows {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             ports: Ports::default(),
+            local: Local::default(),
             tcp: Reassembler::new(Limits::DEFAULT, seed),
             udp: UdpFlows::default(),
             fragments: Fragments::default(),
@@ -120,6 +124,10 @@ impl Flows {
         };
         // Behind extension headers a filter does not find the protocol: then the other protocol's ring has the frame, too.
         if packet.protocol() != ip_protocol(frame.protocol) {
+            return;
+        }
+        if !self.local.has(packet.destination()) {
+            self.stats.for_others += 1;
             return;
         }
         if packet.fragment().is_some() {

@@ -23,6 +23,8 @@ const DUMP: u16 = 0x300;
 const REQUEST: u16 = 1;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
+/// `NLM_F_DUMP_INTR`: something changed while it was read.
+const INTERRUPTED: u16 = 0x10;
 /// What the kernel puts into one datagram at most.
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -96,6 +98,7 @@ impl Netlink {
                 self.changed = true;
                 continue;
             }
+            self.changed |= message.flags & INTERRUPTED != 0;
             match message.kind {
                 DONE => return Ok(true),
                 ERROR => return refusal(message.body).map(|()| true),
@@ -136,6 +139,7 @@ fn refusal(body: &[u8]) -> io::Result<()> {
 
 struct Message<'a> {
     kind: u16,
+    flags: u16,
     sequence: u32,
     body: &'a [u8],
 }
@@ -145,6 +149,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
         let len = u32::from_ne_bytes(field(bytes, 0)?) as usize;
         let message = Message {
             kind: u16::from_ne_bytes(field(bytes, 4)?),
+            flags: u16::from_ne_bytes(field(bytes, 6)?),
             sequence: u32::from_ne_bytes(field(bytes, 8)?),
             body: bytes.get(HEADER_BYTES..len)?,
         };

@@ -7,8 +7,9 @@
 use std::io;
 
 use nix::{
+    errno::Errno,
     sys::prctl,
-    unistd::{Gid, Uid, getgid, getuid, setgroups, setresgid, setresuid},
+    unistd::{Gid, Uid, getuid, setgroups, setresgid, setresuid},
 };
 
 /// `nobody` and `nogroup`.
@@ -57,16 +58,30 @@ fn drop_bounding_set() {
     unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0_u64, 0_u64, 0_u64) };
 }
 
-/// In a user namespace with a single user there is no nobody: then it stays who it is, and without capabilities that is nobody, too.
+/// Where it may not become another user it stays who it is, and gives up what else it can: without capabilities, root has but its files.
 fn become_nobody() -> io::Result<()> {
     if !getuid().is_root() && !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     prctl::set_keepcaps(true)?;
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    let changed = setgroups(&[]).and_then(|()| setresgid(gid, gid, gid)).and_then(|()| setresuid(uid, uid, uid));
-    if let Err(errno) = changed {
-        tracing::debug!(%errno, user = %getuid(), group = %getgid(), "there is no nobody here");
+    let mut outcome_of_all = Ok(());
+    // Each for itself: the first needs other rights than the last.
+    for (what, outcome) in [
+        ("other groups", setgroups(&[])),
+        ("the group", setresgid(gid, gid, gid)),
+        ("the user", setresuid(uid, uid, uid)),
+    ] {
+        if let Err(errno) = outcome {
+            tracing::debug!(%errno, "the tap keeps {what}");
+            outcome_of_all = Err(errno);
+        }
+    }
+    // In a user namespace of few users there is no nobody, and its root is a plain user outside.
+    if outcome_of_all == Err(Errno::EPERM) && getuid().is_root() {
+        tracing::warn!(
+            "the tap stays root, without its capabilities: start the gateway with SETUID and SETGID, or as another user"
+        );
     }
     prctl::set_keepcaps(false)?;
     Ok(())

@@ -138,6 +138,8 @@ pub struct TapStats {
     pub losses: u64,
     /// Frames that cannot be read as what they say they are.
     pub malformed: u64,
+    /// Frames that the target's namespace only forwards.
+    pub for_others: u64,
     /// Frames longer than a slot of the ring.
     pub too_long: u64,
     /// Datagrams whose fragments did not all come, or were of no wanted port.

@@ -7,12 +7,19 @@ use std::{
     thread,
 };
 
-use cli::demo::{pattern, wiring::Wiring};
+use cli::demo::{
+    namespace::{Namespace, Resolver},
+    pattern,
+    wiring::Wiring,
+};
 use link::{
     mirrored::FrameKind,
     rules::{RuleProtocol, Sample},
 };
-use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+use nix::sys::{
+    signal::Signal,
+    socket::{setsockopt, sockopt::UdpGsoSegment},
+};
 use tests::{
     process,
     sockets::{PATIENCE, accept, dial, listen, receive_pattern, reset, send_pattern, udp},
@@ -227,6 +234,56 @@ fn datagrams_that_are_sent_as_one_frame_are_copied_as_the_target_reads_them() {
             Some(())
         });
     }
+}
+
+#[test]
+fn what_the_target_only_forwards_is_not_copied() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, TCP), port(PORT, UDP)]);
+    // Behind the target is another machine, to which it is the way.
+    let behind = Namespace::new("behind", target.directory(), &Resolver::default()).expect("a namespace");
+    let (near, far) = ("10.97.0.1", "10.97.0.2");
+    let ends = [&target.target, &behind].map(|namespace| Wiring::open(namespace).expect("netlink"));
+    ends[0].add_veth("inner", &behind, "inner").expect("a cable");
+    for (end, address) in ends.iter().zip([near, far]) {
+        end.set_up("inner").expect("up");
+        end.add_address("inner", ip(address), 24).expect("an address");
+    }
+    target.target.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("the namespace's own"));
+    let route = |namespace: &Namespace, to: &str, via: &str| {
+        process::run(namespace.command("ip").args(["route", "add", to, "via", via]));
+    };
+    route(&target.client, "10.97.0.0/24", Target::ADDRESSES[0]);
+    route(&behind, "10.99.0.0/24", near);
+    let bytes = 1 << 20;
+    let listener = listen(&behind, ip(far), PORT);
+    let near_end = dial(&target.client, ip(far), PORT).expect("a connection");
+    transfer((near_end, accept(&listener)), bytes);
+    let sender = udp(&target.client, ip(far), PORT);
+    sender.send(&[0; 3_000]).expect("sent");
+    // The target's own addresses are copied, on whichever side they are.
+    for address in [near, Target::ADDRESSES[0]] {
+        let copied = tap.ended(transfer(pair(&target, address, PORT, false), bytes));
+        assert_eq!((copied.bytes, copied.gaps), (bytes, 0), "{address}");
+    }
+    assert_eq!(tap.copies().flows.len(), 2, "{:?}", tap.copies().flows);
+    assert!(tap.stats().for_others > 3);
+}
+
+#[test]
+fn interfaces_that_come_and_go_all_the_time_do_not_end_the_tap() {
+    let target = Target::new();
+    let mut tap = Tap::start(&target);
+    tap.apply(&[port(PORT, TCP)]);
+    let script = "i=0; while [ $i -lt 300 ]; do ip link add d$i type veth peer name e$i; ip addr add 10.96.0.1/32 dev d$i; \
+                  ip link del d$i; i=$((i + 1)); done";
+    tap.signal(Signal::SIGSTOP);
+    process::run(target.target.command("sh").args(["-ec", script]));
+    tap.signal(Signal::SIGCONT);
+    process::run(target.target.command("sh").args(["-ec", script]));
+    let copied = tap.ended(transfer(pair(&target, Target::ADDRESSES[0], PORT, false), 1_000));
+    assert_eq!((copied.bytes, copied.gaps), (1_000, 0));
 }
 
 #[test]

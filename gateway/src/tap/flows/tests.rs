@@ -7,6 +7,7 @@ const SERVER: [u8; 4] = [10, 0, 0, 1];
 
 fn flows() -> Flows {
     let mut flows = Flows::new(1);
+    flows.local.replace(&[SERVER.into()].into());
     let every = |(port, protocol)| TappedPort { port, protocol, sample: Sample::ALL };
     let ports = [(80, RuleProtocol::Tcp), (53, RuleProtocol::Udp)].map(every);
     flows.apply(&ports, &mut Batch::default());
