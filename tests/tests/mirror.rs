@@ -124,6 +124,9 @@ fn off_is_silent_after_a_tenth_of_a_second_and_on_is_on_again() {
         ask(&format!("/on/{round}"));
         until_requested(&log, &format!("/on/{round}"));
     }
+    rig.until("what came while it was on is counted, whenever it was", |rule| {
+        rule.replicas.iter().map(|replica| replica.connections.all).sum::<u64>() == 6
+    });
     rig.mirror("rm 8080");
     ask("/removed");
     assert!(rig.status().mirror.is_empty());

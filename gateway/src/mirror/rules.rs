@@ -30,6 +30,7 @@ use super::{
     permission::{self, Changes},
     report,
     subscription::{Shared, Subscription},
+    targets::Found,
 };
 use crate::session::Session;
 
@@ -168,7 +169,8 @@ impl Rules {
         }
     }
 
-    /// Ends the copies of these rules. Nothing of them is written to the link any more when this returns.
+    /// Ends the copies of these rules. Nothing of them is written to the link any more when this returns, and what was copied since the
+    /// last report is told before the set is acknowledged.
     async fn turn_off(&mut self, ids: &[u32]) {
         let ending: Vec<_> = ids.iter().filter_map(|id| self.on.remove(id)).collect();
         for subscription in &ending {
@@ -177,6 +179,11 @@ impl Rules {
         for subscription in &ending {
             subscription.end().await;
             permission::audit(&self.session, subscription, false);
+        }
+        let replicas = |subscription: &Arc<Subscription>| report::replicas(subscription, Found::default());
+        let last = ending.iter().map(|one| RuleReport { id: one.rule.id, state: None, replicas: replicas(one) });
+        if !ending.is_empty() {
+            self.unsaid.extend(report::messages(last.collect()));
         }
     }
 

@@ -56,6 +56,15 @@ impl Reports {
         }
     }
 
+    /// The rule is switched. What is reported until the gateway has it off belongs to what was before; on, nothing is known at first.
+    pub(super) fn switch(&mut self, on: bool) {
+        if on {
+            self.reported_at = None;
+        } else {
+            self.find_gateway(crate::control::status::unix_now());
+        }
+    }
+
     /// What is counted from here on is counted from zero.
     pub(super) fn end(&mut self) {
         self.reported_at = None;

@@ -97,7 +97,7 @@ impl HostRules {
                 if entry.live.is_on() != on {
                     entry.live.switch(on);
                     entry.standing = standing.clone();
-                    entry.reports.end();
+                    entry.reports.switch(on);
                 }
             }
             Some(ids)
@@ -185,8 +185,8 @@ impl HostRules {
         table.link = Gateway::Absent;
         table.all_stand();
         let now = unix_now();
-        for entry in table.rules.iter_mut().filter(|entry| entry.live.is_on()) {
-            entry.reports.lose_gateway(now);
+        for entry in &mut table.rules {
+            if entry.live.is_on() { entry.reports.lose_gateway(now) } else { entry.reports.end() }
         }
         drop(table);
         self.tell();
@@ -218,11 +218,13 @@ impl HostRules {
                 entry.stand((&outcome.state).into(), now);
             }
         }
+        // The last of what they copied was told before this.
+        table.rules.iter_mut().filter(|entry| !entry.live.is_on()).for_each(|entry| entry.reports.end());
         drop(table);
         self.tell();
     }
 
-    /// The gateway says what it has copied.
+    /// The gateway says what it has copied; of a rule that was switched off, the last.
     pub fn reported(&self, link: LinkNumber, report: MirrorReport) {
         let mut table = self.lock();
         if table.epoch != link.0 {
@@ -230,9 +232,8 @@ impl HostRules {
         }
         let now = unix_now();
         for rule in report.rules {
-            let entry = table.rules.iter_mut().find(|entry| entry.live.id == rule.id && entry.live.is_on());
-            let Some(entry) = entry else { continue };
-            if let Some(state) = &rule.state {
+            let Some(entry) = table.rules.iter_mut().find(|entry| entry.live.id == rule.id) else { continue };
+            if let Some(state) = rule.state.as_ref().filter(|_| entry.live.is_on()) {
                 entry.stand(state.into(), now);
             }
             entry.reports.take(rule.replicas);

@@ -79,6 +79,31 @@ async fn a_rule_is_at_work_when_no_tap_of_it_has_yet_to_begin() {
     assert!(poll!(pin!(rules.at_work(&ids))).is_pending());
 }
 
+#[test]
+fn what_was_copied_until_a_rule_was_off_is_counted_once() {
+    let rules = HostRules::default();
+    let link = rules.link_up(None);
+    let (ids, generation) = rules.add(vec![rule("shop/deploy/web", 8080)]).unwrap();
+    rules.applied(link, generation, &[outcome(ids[0], RuleState::On)]);
+    let report = |total| {
+        let counts = link::rules::MirrorCounts { total, ..Default::default() };
+        let replica = ReplicaReport { name: "web-1".to_owned(), counts, ..Default::default() };
+        let state = Some(RuleState::On);
+        rules.reported(link, MirrorReport { rules: vec![RuleReport { id: ids[0], state, replicas: vec![replica] }] });
+    };
+    report(1);
+    let (_, generation) = rules.switch(false, &Selector::All);
+    // What came since, up to the acknowledgement.
+    report(2);
+    report(3);
+    rules.applied(link, generation, &[]);
+    assert_eq!(rules.statuses()[0].standing, Standing::Off);
+    let (_, generation) = rules.switch(true, &Selector::All);
+    rules.applied(link, generation, &[outcome(ids[0], RuleState::On)]);
+    report(4);
+    assert_eq!(rules.statuses()[0].replicas[0].connections.all, 7);
+}
+
 #[tokio::test]
 async fn rules_survive_a_link_and_the_hole_is_told() {
     let rules = HostRules::default();
