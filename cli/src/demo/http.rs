@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /` | a line that names the service and the address the request came from |
+//! | `GET /`, `GET /greet/...` | a line that names the service and the address the request came from |
 //! | `GET /bytes/N` | N bytes of [`super::pattern`] |
 //! | `POST /upload` | `N intact` or `N differs at M` about the body, checked against the pattern |
 //! | anything else | 404 |
@@ -143,7 +143,7 @@ async fn answer(request: Request<Incoming>, name: &str, peer: SocketAddr) -> (An
         return (Response::new(Either::Right(PatternBody { offset: 0, end: bytes })), format!("{bytes} bytes"));
     }
     match path {
-        "/" => text(StatusCode::OK, format!("{name} greets {}", peer.ip())),
+        _ if path == "/" || path.starts_with("/greet/") => text(StatusCode::OK, format!("{name} greets {}", peer.ip())),
         _ => text(StatusCode::NOT_FOUND, format!("{name} has no {path}")),
     }
 }

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tunnel::control::{mirror_status::RuleStatus, status::Status};
+
 use super::{
     http::{self, RequestLog},
     load::{self, Speed},
@@ -39,37 +41,32 @@ const COMPARED: Duration = Duration::from_secs(2);
 pub fn show(stage: &Stage, transcript: &Transcript) -> io::Result<Services> {
     transcript.heading("mirror: what a pod receives comes here as well, and the pod goes on serving");
     transcript.note("in the cluster: two replicas of shop/deploy/web, web-1 and web-2, and a client that asks them");
-    transcript.live("adit mirror deploy/web 8080:3000", stage.adit().args(["mirror", "deploy/web", "8080:3000"]))?;
     let log = RequestLog::default();
     let listener = start_listener(stage, &log)?;
-    arrives(stage, transcript, &log, "/first");
+    transcript.note("on the developer's machine: a program that listens on 127.0.0.1:3000");
+    transcript.live("adit mirror deploy/web 8080:3000", stage.adit().args(["mirror", "deploy/web", "8080:3000"]))?;
+    arrives(stage, transcript, &log, "/greet/first");
 
     transcript.heading("off, and on");
     transcript.live("adit mirror off 8080", stage.adit().args(["mirror", "off", "8080"]))?;
-    stays_away(stage, transcript, &log, "/unseen");
+    stays_away(stage, transcript, &log, "/greet/unseen");
     transcript.live("adit mirror on 8080", stage.adit().args(["mirror", "on", "8080"]))?;
-    arrives(stage, transcript, &log, "/seen");
+    arrives(stage, transcript, &log, "/greet/seen");
 
     transcript.heading("the listener is stopped and started while a client keeps its connection");
     let mut kept = Kept::open(stage)?;
-    kept_arrives(transcript, &mut kept, &log, "/kept/1")?;
+    kept_arrives(transcript, &mut kept, &log, "/greet/kept-1")?;
     drop(listener);
     transcript.note("the program on 127.0.0.1:3000 is stopped");
-    let asked = Instant::now();
-    let served = kept.ask("/kept/2")?;
-    transcript.tried(
-        "the client asks for /kept/2 meanwhile",
-        &format!("{served} from the pod"),
-        asked.elapsed(),
-        served == 404,
-    );
+    kept_is_missed(stage, transcript, &mut kept, "/greet/kept-2")?;
     let listener = start_listener(stage, &log)?;
     transcript.note("and started again");
-    kept_arrives(transcript, &mut kept, &log, "/kept/3")?;
-    transcript.live("adit mirror list", stage.adit().args(["mirror", "list"]))?;
+    kept_arrives(transcript, &mut kept, &log, "/greet/kept-3")?;
+    drop(kept);
 
     transcript.heading("how fast the pod is for its client, with and without");
     compare(stage, transcript)?;
+    transcript.live("adit mirror list", stage.adit().args(["mirror", "list"]))?;
     Ok(listener)
 }
 
@@ -84,7 +81,7 @@ fn arrives(stage: &Stage, transcript: &Transcript, log: &RequestLog, path: &str)
     let arrived = arrival(log, path);
     let took = arrived.map_or(ARRIVAL_PATIENCE, |at| at.saturating_duration_since(asked));
     let words = match arrived {
-        Some(_) => format!("GET {path}, and its answer went nowhere"),
+        Some(_) => format!("GET {path}; what it answered went nowhere"),
         None => "nothing came".to_owned(),
     };
     transcript.tried(&format!("what 127.0.0.1:3000 got of {line}"), &words, took, arrived.is_some());
@@ -156,6 +153,32 @@ fn kept_arrives(transcript: &Transcript, kept: &mut Kept, log: &RequestLog, path
     Ok(())
 }
 
+/// A request while nothing listens: the pod serves it, and it is counted.
+fn kept_is_missed(stage: &Stage, transcript: &Transcript, kept: &mut Kept, path: &str) -> io::Result<()> {
+    let asked = Instant::now();
+    let served = kept.ask(path)?;
+    let took = asked.elapsed();
+    let missed = |rule: &RuleStatus| rule.delivery.requests.missed;
+    let missed = missed(&until(stage, |rule| missed(rule) > 0)?);
+    let words = format!("{served} from the pod, and adit status counts {missed} missed");
+    transcript.tried(&format!("the client asks for {path} meanwhile"), &words, took, (served, missed) == (200, 1));
+    Ok(())
+}
+
+/// What the session says of its rule once that is so, or after a while.
+fn until(stage: &Stage, is_so: impl Fn(&RuleStatus) -> bool) -> io::Result<RuleStatus> {
+    let deadline = Instant::now() + ARRIVAL_PATIENCE;
+    loop {
+        let output = stage.adit().args(["status", "-o", "json"]).output()?;
+        let mut status: Status = serde_json::from_slice(&output.stdout)?;
+        let rule = status.mirror.pop().ok_or_else(|| io::Error::other("the rule is gone"))?;
+        if is_so(&rule) || Instant::now() > deadline {
+            return Ok(rule);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
 fn compare(stage: &Stage, transcript: &Transcript) -> io::Result<()> {
     let target = SocketAddr::new(plan::WEB_1.address.v4.into(), plan::POD_HTTP_PORT);
     let run = |words: &str, on: &str| -> io::Result<Speed> {
@@ -173,6 +196,8 @@ fn compare(stage: &Stage, transcript: &Transcript) -> io::Result<()> {
     };
     let without = run("without the mirror", "off")?;
     let with = run("with it, all of it copied to 127.0.0.1:3000", "on")?;
+    // The gateway tells every second what it copied.
+    until(stage, |rule| rule.replicas.iter().all(|replica| replica.connections.open == 0))?;
     transcript.note(format_args!(
         "the pod kept {:.0} % of its rate; adit status shows what was copied",
         100.0 * with.bits_per_second / without.bits_per_second

@@ -139,7 +139,7 @@ fn shell(stage: &Stage, transcript: &Transcript) -> anyhow::Result<()> {
     transcript.heading("a shell on the developer's machine; leave it with Ctrl-D");
     transcript
         .note("try: adit status --watch; curl http://web/; dig AAAA web.shop; ping echo.shop; ip route show table all");
-    transcript.note("     adit mirror deploy/web 8080 --print &   and then: curl http://10.244.1.2:8080/hello");
+    transcript.note("     adit mirror deploy/web 8080 --print &   and then: curl http://10.244.1.2:8080/greet/me");
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let mut command = stage.program(&shell);
     command.stdin(Stdio::inherit()).env("PS1", "(adit demo) $ ");
