@@ -43,7 +43,7 @@ pub(crate) fn name(rule: &NewRule) -> String {
 }
 
 /// `8080`, or `53/udp`.
-fn port(rule: &NewRule) -> String {
+pub(crate) fn port(rule: &NewRule) -> String {
     match rule.protocol {
         RuleProtocol::Tcp => rule.port.to_string(),
         RuleProtocol::Udp => format!("{}/udp", rule.port),

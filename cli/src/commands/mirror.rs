@@ -55,6 +55,8 @@ fn add(dir: &StateDir, new: &New) -> Result<Exit, Failure> {
     }
     let mut failures = tell(dir, &made);
     failures.extend(refused.iter().map(refusal));
+    // What is said of all of them is said once.
+    failures.dedup();
     if new.print {
         remove(dir, &made);
     }
@@ -116,7 +118,7 @@ fn change(dir: &StateDir, choice: &Choice, request: impl FnOnce(Selector) -> Req
     let selector = selector(choice, &status.mirror)?;
     let replies = ask(dir, &request(selector))?;
     if replies.is_empty() {
-        return Err(Failure::new(Exit::Failed, format!("no rule is {}", words(choice))).try_this("adit mirror list"));
+        return Err(none(choice));
     }
     let (changed, failed): (Vec<_>, Vec<_>) =
         replies.into_iter().partition(|reply| reply.standing.is_hopeful() || reply.standing == Standing::Removed);
@@ -143,20 +145,25 @@ fn selector(choice: &Choice, rules: &[RuleStatus]) -> Result<Selector, Failure> 
         (Some(Which::Port(port)), None) => Ok(Selector::Port { port: *port }),
         (None, _) if rules.len() <= 1 => Ok(Selector::All),
         (None, _) => {
-            let names = list(rules.iter().map(|status| format!("{} {}", status.rule.target, status.rule.port)));
+            let names =
+                list(rules.iter().map(|status| format!("{} {}", status.rule.target, mirror_text::port(&status.rule))));
             let message = format!("there are {} rules: {names}", rules.len());
             Err(Failure::new(Exit::Usage, message).try_this("name a port, a target, or all"))
         }
     }
 }
 
-fn words(choice: &Choice) -> String {
-    match (&choice.which, choice.port) {
+/// No rule is what was named.
+fn none(choice: &Choice) -> Failure {
+    let which = match (&choice.which, choice.port) {
         (Some(Which::Target(target)), Some(port)) => format!("for port {port} of {target}"),
         (Some(Which::Target(target)), None) => format!("for {target}"),
         (Some(Which::Port(port)), _) => format!("for port {port}"),
-        (Some(Which::All) | None, _) => "there".to_owned(),
-    }
+        (Some(Which::All) | None, _) => {
+            return Failure::new(Exit::Failed, "there are no rules").try_this("adit mirror TARGET PORT makes one");
+        }
+    };
+    Failure::new(Exit::Failed, format!("no rule is {which}")).try_this("adit mirror list")
 }
 
 fn show(dir: &StateDir, form: Form) -> Result<Exit, Failure> {

@@ -44,13 +44,17 @@ pub(super) fn refusal(reply: &RuleReply) -> Failure {
         Standing::Rejected { why: Rejection::Invalid, reason } => {
             Failure::new(Exit::Usage, format!("{named}: {reason}"))
         }
+        // The session has put what to do behind a colon.
+        Standing::Rejected { reason, .. } => match reason.split_once(": ") {
+            Some((what, remedy)) => Failure::new(Exit::Failed, what).try_this(remedy),
+            None => Failure::new(Exit::Failed, format!("{named}: {reason}")),
+        },
         other @ (Standing::Waiting { .. }
         | Standing::On
         | Standing::Off
         | Standing::NoReplica
         | Standing::Removed
-        | Standing::Failed { .. }
-        | Standing::Rejected { .. }) => {
+        | Standing::Failed { .. }) => {
             let reason = mirror_text::why(other).unwrap_or_else(|| "it was not taken".to_owned());
             Failure::new(Exit::Failed, format!("{named}: {reason}"))
         }

@@ -139,7 +139,8 @@ fn check(rules: &HostRules, rule: &NewRule, twice: bool, cluster: &[Prefix]) -> 
         return Err((Rejection::Invalid, reason));
     }
     if twice || rules.has(rule) {
-        let reason = format!("{target} {port}/{protocol} is mirrored already: adit mirror rm {port}, then again");
+        let reason =
+            format!("{target} {port}/{protocol} is mirrored already: adit mirror rm {target} {port}, then again");
         return Err((Rejection::Duplicate, reason));
     }
     let Listener::At(listener) = rule.listener else { return Ok(()) };
@@ -147,12 +148,17 @@ fn check(rules: &HostRules, rule: &NewRule, twice: bool, cluster: &[Prefix]) -> 
         return Err((Rejection::Invalid, format!("the listener {listener} has no port")));
     }
     if cluster.iter().any(|prefix| prefix.contains(canonical(listener.ip()))) {
-        let reason = format!("the listener {listener} is in the cluster: a copy would go back to where it comes from");
+        let reason = format!(
+            "the listener {listener} is in the cluster, and a copy would go back to where it comes from: \
+             a program on this machine, such as {port}:3000"
+        );
         return Err((Rejection::InCluster, reason));
     }
     if own_ports::is_own(listener, *protocol) {
-        let reason =
-            format!("port {} is a socket of adit itself: choose another one for the listener", listener.port());
+        let reason = format!(
+            "port {} of this machine is a socket of adit itself: another port for the listener",
+            listener.port()
+        );
         return Err((Rejection::OwnPort, reason));
     }
     Ok(())
