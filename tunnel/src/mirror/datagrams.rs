@@ -106,8 +106,11 @@ impl Delivery<'_> {
             _ if !self.rule.is_on() => Err(Why::SwitchedOff),
             Listener::Print => Ok(()),
             Listener::At(listener) => self.send(listener, datagram).await.map_err(|error| {
-                let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-                self.rule.found_listener(if refused { Presence::Refused } else { Presence::Unreachable });
+                // A datagram that is too large for the way says nothing about the listener.
+                if error.raw_os_error() != Some(libc::EMSGSIZE) {
+                    let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+                    self.rule.found_listener(if refused { Presence::Refused } else { Presence::Unreachable });
+                }
                 Why::NotDelivered
             }),
         };

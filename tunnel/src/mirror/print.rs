@@ -12,7 +12,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use httparse::EMPTY_HEADER;
 use link::{mirrored::MirrorHeader, printable::printable};
 use tokio::sync::mpsc;
@@ -20,11 +19,11 @@ use tokio::sync::mpsc;
 use super::http1::request::Step;
 use crate::control::mirror_message::{Printed, PrintedEvent};
 
-/// Events that wait for a watcher; with the next constant, 8 MiB. What comes when they are full is lost to it and counted.
-const MAX_WAITING: usize = 1_024;
-/// Characters of an event's texts.
-const MAX_TEXT: usize = 8 << 10;
-/// Header fields of an event.
+/// Events that wait for a watcher; with the next two constants, 8 MiB. What comes when they are full is lost to it and counted.
+const MAX_WAITING: usize = 512;
+/// Bytes of an event's texts.
+const MAX_TEXT_BYTES: usize = 8 << 10;
+/// Header fields of an event, each of which takes two texts' places.
 const MAX_FIELDS: usize = 128;
 
 /// Those who watch a rule.
@@ -95,7 +94,7 @@ impl Printers {
         let printed = Printed {
             unix_millis: unix_millis(),
             rule,
-            replica: printable(&flow.replica, MAX_TEXT),
+            replica: printable(&flow.replica, link::mirrored::MAX_REPLICA_BYTES),
             client: canonical(flow.client),
             event,
         };
@@ -118,7 +117,8 @@ fn unix_millis() -> u64 {
 /// Puts a connection's steps together to what is told of it.
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
-    head: Option<Bytes>,
+    /// The request in progress, as it is told when it ends. Its texts are its own: the head would keep the buffer it came in.
+    request: Option<PrintedEvent>,
     raw: u64,
 }
 
@@ -127,11 +127,11 @@ impl Transcript {
     pub(super) fn step(&mut self, step: &Step) -> Option<PrintedEvent> {
         match step {
             Step::Begin { head, .. } => {
-                self.head = Some(head.clone());
+                self.request = Some(request(head));
                 None
             }
-            Step::End { body } => self.head.take().map(|head| request(&head, *body, true)),
-            Step::Broken => self.head.take().map(|head| request(&head, 0, false)),
+            Step::End { body } => self.request.take().map(|request| ended(request, *body)),
+            Step::Broken => self.request.take(),
             Step::Raw(bytes) => {
                 self.raw += bytes.len() as u64;
                 None
@@ -147,16 +147,31 @@ impl Transcript {
     }
 
     /// What was begun and will not end.
-    pub(super) fn end(&mut self) -> Option<PrintedEvent> {
-        self.head.take().map(|head| request(&head, 0, false))
+    pub(super) const fn end(&mut self) -> Option<PrintedEvent> {
+        self.request.take()
+    }
+
+    /// The memory that the request in progress takes.
+    pub(super) fn costs(&self) -> usize {
+        let Some(PrintedEvent::Request { line, headers, .. }) = &self.request else { return 0 };
+        let texts = headers.iter().map(|(name, value)| name.capacity() + value.capacity()).sum::<usize>();
+        line.capacity() + texts + headers.capacity() * size_of::<(String, String)>()
+    }
+
+    /// Gives it up, for the sake of memory: it is not told.
+    pub(super) fn forget(&mut self) {
+        self.request = None;
     }
 }
 
-fn request(head: &[u8], body_bytes: u64, whole: bool) -> PrintedEvent {
-    let mut left = MAX_TEXT;
+/// A request of which nothing but the head is known.
+fn request(head: &[u8]) -> PrintedEvent {
+    let mut left = MAX_TEXT_BYTES;
     let mut text = |bytes: &[u8]| {
-        let text = printable(&String::from_utf8_lossy(bytes), left);
-        left = left.saturating_sub(text.chars().count());
+        let mut text = printable(&String::from_utf8_lossy(bytes), left);
+        text.truncate(text.floor_char_boundary(left));
+        text.shrink_to_fit();
+        left -= text.len();
         text
     };
     let first = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
@@ -167,11 +182,19 @@ fn request(head: &[u8], body_bytes: u64, whole: bool) -> PrintedEvent {
     let _ = parsed.parse(head);
     let named = parsed.headers.iter().filter(|field| !field.name.is_empty());
     let headers = named.map(|field| (text(field.name.as_bytes()), text(field.value))).collect();
-    PrintedEvent::Request { line, headers, body_bytes, whole }
+    PrintedEvent::Request { line, headers, body_bytes: 0, whole: false }
+}
+
+fn ended(mut request: PrintedEvent, body: u64) -> PrintedEvent {
+    if let PrintedEvent::Request { body_bytes, whole, .. } = &mut request {
+        (*body_bytes, *whole) = (body, true);
+    }
+    request
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use link::rules::RuleProtocol;
 
     use super::*;
@@ -198,6 +221,17 @@ mod tests {
         let headers = vec![("Host".to_owned(), "ab".to_owned())];
         let line = "GET /31m HTTP/1.1".to_owned();
         assert_eq!(told, Some(PrintedEvent::Request { line, headers, body_bytes: 7, whole: true }));
+    }
+
+    #[test]
+    fn the_texts_of_a_request_are_bounded_in_bytes() {
+        let long = "\u{20ac}".repeat(20_000);
+        let head = Bytes::from(format!("GET / HTTP/1.1\r\nLong: {long}\r\nLast: x\r\n\r\n"));
+        let mut transcript = Transcript::default();
+        transcript.step(&Step::Begin { head, kind: RequestKind::Other });
+        assert!((8_000..MAX_TEXT_BYTES + 500).contains(&transcript.costs()), "{}", transcript.costs());
+        transcript.forget();
+        assert_eq!((transcript.costs(), transcript.step(&Step::End { body: 0 })), (0, None));
     }
 
     #[tokio::test]

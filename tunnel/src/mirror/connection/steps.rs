@@ -26,15 +26,16 @@ impl Connection {
 
     /// What is held back counts, and is given up when it may not be held.
     fn bound_held(&mut self) {
-        let held = self.follower.held();
-        if held > MAX_TRIAL_BYTES || !self.held.admits(held) {
+        let costs = self.follower.costs() + self.transcript.costs();
+        if self.follower.held() > MAX_TRIAL_BYTES || !self.held.admits(costs) {
+            self.transcript.forget();
             let mut steps = Vec::new();
             self.follower.relieve(&mut steps);
             for step in steps {
                 self.apply(step);
             }
         }
-        self.held.set(self.follower.held());
+        self.held.set(self.follower.costs() + self.transcript.costs());
     }
 
     fn apply(&mut self, step: Step) {

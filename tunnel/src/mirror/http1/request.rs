@@ -124,10 +124,19 @@ impl RequestFollower {
     /// Bytes that are held back.
     pub fn held(&self) -> usize {
         let partial = match &self.state {
-            State::Head(partial) => partial.len,
+            State::Head(partial) => partial.held.len(),
             State::Body(_) | State::Raw | State::Seeking | State::Lost => 0,
         };
         partial + self.trial.as_ref().map_or(0, |trial| trial.held)
+    }
+
+    /// The memory that they take, at most.
+    pub fn costs(&self) -> usize {
+        let partial = match &self.state {
+            State::Head(partial) => partial.held.capacity(),
+            State::Body(_) | State::Raw | State::Seeking | State::Lost => 0,
+        };
+        partial + self.trial.as_ref().map_or(0, Trial::costs)
     }
 
     /// The next bytes, at least one.
@@ -164,11 +173,11 @@ impl RequestFollower {
                 if !self.has_begun {
                     // Whatever this connection is, its first bytes are missing.
                     out.push(Step::Broken);
-                } else if partial.len > 0 {
+                } else if !partial.held.is_empty() {
                     out.push(Step::Missed);
                 }
-                if partial.len > 0 {
-                    out.push(Step::Stray(partial.len as u64));
+                if !partial.held.is_empty() {
+                    out.push(Step::Stray(partial.held.len() as u64));
                 }
                 self.forget();
             }

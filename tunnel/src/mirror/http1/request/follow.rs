@@ -10,8 +10,7 @@ impl RequestFollower {
         let State::Head(partial) = &mut self.state else { return rest };
         match partial.scan.take(&rest) {
             Scan::More => {
-                partial.len += rest.len();
-                partial.held.push(rest);
+                partial.held.extend_from_slice(&rest);
                 Bytes::new()
             }
             Scan::End(len) => {
@@ -116,12 +115,13 @@ impl RequestFollower {
     /// Passes on what is held back, and all that follows, as it is.
     pub(super) fn release(&mut self, rest: Bytes, out: &mut Vec<Step>) {
         if let State::Head(partial) = std::mem::replace(&mut self.state, State::Raw) {
-            out.extend(partial.held.into_iter().chain([rest]).filter(|bytes| !bytes.is_empty()).map(Step::Raw));
+            let held = Bytes::from(partial.held);
+            out.extend([held, rest].into_iter().filter(|bytes| !bytes.is_empty()).map(Step::Raw));
         }
     }
 
     pub(super) const fn is_between(&self) -> bool {
-        matches!(&self.state, State::Head(partial) if partial.len == 0)
+        matches!(&self.state, State::Head(partial) if partial.held.is_empty())
     }
 
     pub(super) const fn forget(&mut self) {
@@ -138,7 +138,7 @@ impl RequestFollower {
     pub(super) fn reject(&mut self, out: &mut Vec<Step>) {
         let Some(trial) = self.trial.take() else { return };
         let held = match std::mem::replace(&mut self.state, State::Seeking) {
-            State::Head(partial) => partial.len,
+            State::Head(partial) => partial.held.len(),
             State::Body(_) | State::Raw | State::Seeking | State::Lost => 0,
         };
         self.forget();
@@ -150,14 +150,7 @@ impl RequestFollower {
     /// Appends a step, or keeps it while it is on trial; returns the nothing that is left.
     pub(super) fn emit(&mut self, step: Step, out: &mut Vec<Step>) -> Bytes {
         match &mut self.trial {
-            Some(trial) => {
-                trial.held += match &step {
-                    Step::Begin { head, .. } => head.len(),
-                    Step::Body(bytes) | Step::Raw(bytes) => bytes.len(),
-                    Step::End { .. } | Step::Broken | Step::Missed | Step::Stray(_) | Step::Notice(_) => 0,
-                };
-                trial.steps.push(step);
-            }
+            Some(trial) => trial.keep(step),
             None => out.push(step),
         }
         Bytes::new()

@@ -1,14 +1,18 @@
 //! What a [`RequestFollower`](super::RequestFollower) has in hand: a head that is not whole, a body, a request on trial.
+//!
+//! What may stay for long is copied: a piece would keep the whole buffer that it was read into, with what came beside it.
 
 use bytes::{Bytes, BytesMut};
 
 use super::{Chunked, HeadScan, Step};
 
+/// A block of a body that is kept grows up to this, and a piece more.
+const BLOCK_BYTES: usize = 64 << 10;
+
 #[derive(Debug, Default)]
 pub(super) struct Partial {
     pub(super) scan: HeadScan,
-    pub(super) held: Vec<Bytes>,
-    pub(super) len: usize,
+    pub(super) held: Vec<u8>,
     /// The request before asked for another protocol.
     pub(super) upgrade: bool,
 }
@@ -38,12 +42,47 @@ impl Partial {
         if self.held.is_empty() {
             return end;
         }
-        let mut head = BytesMut::with_capacity(self.len + end.len());
-        for piece in self.held.drain(..).chain([end]) {
-            head.extend_from_slice(&piece);
+        self.held.extend_from_slice(&end);
+        std::mem::take(&mut self.held).into()
+    }
+}
+
+impl Trial {
+    pub(super) fn keep(&mut self, step: Step) {
+        let step = match step {
+            Step::Begin { head, kind } => {
+                self.held += head.len();
+                Step::Begin { head: Bytes::copy_from_slice(&head), kind }
+            }
+            Step::Body(bytes) => {
+                self.held += bytes.len();
+                return self.keep_body(&bytes);
+            }
+            Step::Raw(bytes) => {
+                self.held += bytes.len();
+                Step::Raw(Bytes::copy_from_slice(&bytes))
+            }
+            Step::End { .. } | Step::Broken | Step::Missed | Step::Stray(_) | Step::Notice(_) => step,
+        };
+        self.steps.push(step);
+    }
+
+    fn keep_body(&mut self, bytes: &[u8]) {
+        if let Some(Step::Body(block)) = self.steps.last_mut()
+            && block.len() < BLOCK_BYTES
+        {
+            // It is nobody else's, so it grows where it is.
+            let mut grown = BytesMut::from(std::mem::take(block));
+            grown.extend_from_slice(bytes);
+            *block = grown.freeze();
+        } else {
+            self.steps.push(Step::Body(Bytes::copy_from_slice(bytes)));
         }
-        self.len = 0;
-        head.freeze()
+    }
+
+    /// The memory it takes, at most: a block that grew has up to twice its bytes.
+    pub(super) const fn costs(&self) -> usize {
+        self.steps.capacity() * size_of::<Step>() + 2 * self.held
     }
 }
 

@@ -240,3 +240,27 @@ fn a_head_without_an_end_is_let_go() {
     follower.relieve(&mut steps);
     assert_eq!((seen(steps).raw.len(), follower.held()), (19, 0));
 }
+
+#[test]
+fn what_is_held_back_keeps_no_buffer_and_costs_what_is_told() {
+    let head = b"POST / HTTP/1.1\r\nContent-Length: 200000\r\n\r\n";
+    let on_trial = Bytes::from([head.as_slice(), &[b'x'; 100_000]].concat());
+    let unfinished = Bytes::from_static(b"GET / HTTP/1.1\r\nA: bbbbbbbb");
+    for (mut follower, whole, size) in [
+        (RequestFollower::from_start(), Bytes::from(unfinished.to_vec()), 1),
+        (RequestFollower::from_middle(), on_trial.slice(..), 100),
+    ] {
+        let buffer = Bytes::from(whole.to_vec());
+        let (mut steps, mut at) = (Vec::new(), 0);
+        while at < buffer.len() {
+            let end = buffer.len().min(at + size);
+            follower.take(buffer.slice(at..end), PUSHED, &mut steps);
+            at = end;
+        }
+        assert!(steps.is_empty() && follower.held() == buffer.len());
+        assert!(buffer.is_unique(), "a piece of the buffer is held");
+        assert!((buffer.len()..3 * buffer.len() + 1_000).contains(&follower.costs()), "{}", follower.costs());
+        follower.relieve(&mut steps);
+        assert_eq!((follower.held(), follower.costs()), (0, 0));
+    }
+}
