@@ -23,6 +23,9 @@ const PORT: u16 = 9_000;
 const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT);
 const EVERYWHERE_V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), PORT);
 
+/// Descriptors or threads that are no leak of 450 toggles.
+const FEW: usize = 4;
+
 /// A rig whose rule leads from a recorder in `web-1` to one on the host.
 fn recorded() -> (Rig, Recorder, Recorder) {
     let rig = Rig::new();
@@ -294,9 +297,10 @@ fn a_thousand_toggles_leave_everything_flat() {
         [&pods.web_1, &pods.web_2].into_iter().all(|pod| rig.taps(pod).len() == 1)
     });
     for (index, before) in before.into_iter().enumerate() {
+        // A runtime keeps some threads at hand for calls that wait for files; a leak would be hundreds.
         wait::until("descriptors and threads are as before", PATIENCE, || {
             let after = usage(pids[index]);
-            after.files <= before.files && after.threads <= before.threads
+            after.files <= before.files + FEW && after.threads <= before.threads + FEW as u64
         });
         let early = looks.iter().map(|look| look[index]).min().expect("20 looks");
         wait::until("no more than 4 MiB more is held", PATIENCE, || resident(pids[index]) < early + (4 << 20));

@@ -94,7 +94,8 @@ fn two_hundred_cycles_leave_everything_flat() {
     assert_eq!(files(), state_files);
     wait::until("the gateway has let go of the last session", PATIENCE, || {
         let late = Usage::of(gateway.id()).expect("the gateway runs");
-        late.files <= early.files && late.threads <= early.threads
+        // A runtime keeps some threads at hand for calls that wait for files; a leak would be hundreds.
+        late.files <= early.files && late.threads <= early.threads + 4
     });
     wait::until("no more than 4 MiB more is held than after 20 sessions", PATIENCE, || {
         resident() < early_bytes + (4 << 20)
