@@ -9,6 +9,7 @@
 //! Before: [`super::arrival`]; after: [`super::copy`].
 
 mod ending;
+mod pieces;
 mod steps;
 
 use std::{
@@ -21,7 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use link::mirrored::{Gap, MirrorHeader};
+use link::mirrored::MirrorHeader;
 use quinn::RecvStream;
 
 use super::{
@@ -31,8 +32,8 @@ use super::{
     frames::{End, Frames, Piece},
     http1::request::{Place, RequestFollower, Step},
     live_rule::{LiveRule, Why},
-    print::Transcript,
-    proxy_header, sniff,
+    print::transcript::Transcript,
+    proxy_header,
 };
 use crate::control::{
     mirror_message::{Existing, Listener, PrintedEvent},
@@ -206,59 +207,6 @@ impl Connection {
         if is_over {
             self.copy = None;
             self.dropping = Some(Why::NotDelivered);
-        }
-    }
-
-    /// Takes a chunk of the stream apart; the outcome when it held the end.
-    fn chunk(&mut self, mut chunk: Bytes, mut quiet: bool) -> Option<Outcome> {
-        loop {
-            match self.frames.next(&mut chunk) {
-                Ok(Some(Piece::Bytes { bytes, starts_segment, ends_segment, pushed })) => {
-                    let quiet = std::mem::take(&mut quiet);
-                    self.bytes(bytes, Place { starts_segment, ends_segment, pushed, quiet });
-                }
-                Ok(Some(Piece::Gap(gap))) => self.gap(gap),
-                Ok(Some(Piece::End(end))) => return Some(Outcome::Said(end)),
-                Ok(Some(Piece::Datagram { .. })) | Err(_) => return Some(Outcome::Malformed),
-                Ok(None) => return None,
-            }
-        }
-    }
-
-    fn bytes(&mut self, bytes: Bytes, place: Place) {
-        if self.sniffs_left > 0 {
-            self.sniff(&bytes, place);
-        }
-        self.bytes += bytes.len() as u64;
-        self.follower.take(bytes, place, &mut self.steps);
-        self.apply_all();
-    }
-
-    /// Looks whether the connection is something known that is not followed.
-    fn sniff(&mut self, bytes: &[u8], place: Place) {
-        let kind = if self.flow.from_start {
-            self.sniffs_left = 0;
-            sniff::is_client_hello(bytes).then_some(NoticeKind::Tls)
-        } else if place.starts_segment && self.follower.is_seeking() {
-            self.sniffs_left -= 1;
-            let is_tls = sniff::is_tls_record(bytes) || sniff::is_client_hello(bytes);
-            let http2 = sniff::is_http2_frames(bytes).then_some(NoticeKind::Http2Joined);
-            if is_tls { Some(NoticeKind::Tls) } else { http2 }
-        } else {
-            None
-        };
-        if let Some(kind) = kind {
-            self.sniffs_left = 0;
-            self.rule.notice(kind);
-        }
-    }
-
-    fn gap(&mut self, gap: Gap) {
-        self.follower.gap(gap.bytes, &mut self.steps);
-        self.apply_all();
-        if self.rule.printers.any() {
-            let event = PrintedEvent::Gap { reason: gap.reason, bytes: gap.bytes, datagrams: 0 };
-            self.rule.printers.tell(self.rule.id, &self.flow, event);
         }
     }
 }

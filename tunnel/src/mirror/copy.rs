@@ -4,13 +4,15 @@
 //! 2. [`Copy::begin`], [`Copy::push`], [`Copy::end`]: bytes go to the socket as slices of the packets they came in; only what it does
 //!    not take at once is copied and held, within the session's [`Budget`](super::budget::Budget).
 //! 3. [`Copy::poll`] dials, writes, and reads what the listener answers, which is counted and thrown away.
-//! 4. [`Copy::cut`]: what is pushed can't go on. A request that the listener has no byte of is taken back; otherwise it must not take
-//!    for whole what is not, so the connection ends with a reset.
+//! 4. [`Copy::cut`] ([`ending`]): what is pushed can't go on. A request that the listener has no byte of is taken back; otherwise it
+//!    must not take for whole what is not, so the connection ends with a reset.
 //! 5. [`drain`] brings it to its end.
 //!
 //! Before: [`super::connection`]; after: the listener.
 
+mod dial;
 mod drive;
+mod ending;
 mod outstanding;
 mod queue;
 
@@ -19,12 +21,8 @@ use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-pub(super) use self::drive::drain;
-use self::{
-    drive::{connect, reset},
-    outstanding::Outstanding,
-    queue::Queue,
-};
+pub(super) use self::ending::drain;
+use self::{dial::connect, outstanding::Outstanding, queue::Queue};
 use super::{
     budget::Share,
     http1::{answer::AnswerFollower, head::RequestKind},
@@ -182,51 +180,6 @@ impl Copy {
         self.outstanding.settle(self.written);
     }
 
-    /// What was pushed last can't go on. Bytes that are taken back count as lost for `why`.
-    pub(super) fn cut(&mut self, why: Why) {
-        match self.outstanding.in_progress() {
-            Some(start) => {
-                self.take_back(start.max(self.written), why);
-                self.outstanding.miss_last();
-                if start < self.written {
-                    self.plan = Plan::Reset;
-                }
-            }
-            None if self.raw => self.plan = Plan::Reset,
-            None => {}
-        }
-        self.charge();
-        if why == Why::ListenerLag {
-            self.resume_at = Some(self.queue.len() / 2);
-        }
-    }
-
-    /// The client has finished.
-    pub(super) fn finish(&mut self) {
-        if self.plan == Plan::Going {
-            self.plan = Plan::Finish;
-            self.charge();
-        }
-    }
-
-    /// The client has reset.
-    pub(super) fn abort(&mut self) {
-        self.plan = Plan::Abort;
-        self.charge();
-    }
-
-    /// Ends it at once; what is held is lost for `why`.
-    pub(super) fn abandon(&mut self, why: Why) {
-        let is_broken = self.raw || self.outstanding.in_progress().is_some() || self.pushed > self.written;
-        if let Stage::Open(socket) = &self.stage
-            && is_broken
-            && !self.has_shut
-        {
-            reset(socket);
-        }
-        self.over(why);
-    }
-
     fn goes_straight(&self) -> bool {
         self.queue.len() == 0 && matches!(self.stage, Stage::Open(_))
     }
@@ -242,26 +195,6 @@ impl Copy {
 
     fn charge(&mut self) {
         self.share.set(self.costs());
-    }
-
-    /// Takes back what was pushed from this offset on.
-    fn take_back(&mut self, offset: u64, why: Why) {
-        let mut back = usize::try_from(self.pushed - offset).unwrap_or(usize::MAX);
-        self.rule.losses(why).bytes.add(back as u64);
-        self.pushed = offset;
-        while back > 0
-            && let Some(last) = self.batch.last_mut()
-        {
-            let now = back.min(last.len());
-            last.truncate(last.len() - now);
-            self.batched -= now;
-            back -= now;
-            if last.is_empty() {
-                self.batch.pop();
-            }
-        }
-        self.queue.drop_back(back.min(self.queue.len()));
-        self.charge();
     }
 }
 

@@ -3,33 +3,16 @@
 
 use std::{
     cell::RefCell,
-    future::poll_fn,
-    io::{self, IoSlice},
-    net::SocketAddr,
+    io::IoSlice,
     pin::pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Buf;
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Copy, Plan, Presence, Queue, Stage, Why};
+use super::{Copy, Plan, Presence, Queue, Stage, Why, dial::reset};
 
-/// A listener on this machine answers at once, unless its backlog is full.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// After the client has finished, a listener may take this long to answer what it was asked before it learns of the end: many programs
-/// give up what they are about when their client does, while this client has had its answer from the target.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// And this long to take the rest once it knows.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is to be reset goes on for this long, so that requests that are whole can be answered.
-const RESET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Slices given to one `writev`.
 const SLICES: usize = 64;
 /// Read at once from the listener.
@@ -209,50 +192,3 @@ impl Copy {
 
 /// The listener ended the connection.
 struct Ended;
-
-/// Brings a copy to its end, as far as that may take; switching its rule off ends it at once. Says whether the listener took it.
-pub(in crate::mirror) async fn drain(mut copy: Copy) -> bool {
-    let most = if copy.plan == Plan::Finish { FINISH_TIMEOUT } else { RESET_TIMEOUT };
-    let off = copy.rule.off();
-    if copy.plan == Plan::Finish {
-        let answered = off.run_until_cancelled(poll_fn(|cx| copy.poll(cx)));
-        copy.waits_no_more = timeout(ANSWER_TIMEOUT, answered).await.is_err();
-    }
-    let drained = timeout(most, off.run_until_cancelled(poll_fn(|cx| copy.poll(cx)))).await;
-    match drained {
-        Ok(Some(())) => {}
-        Ok(None) => copy.abandon(Why::SwitchedOff),
-        Err(_) => {
-            if let Stage::Open(socket) = &copy.stage {
-                reset(socket);
-            }
-            copy.over(Why::ListenerLag);
-        }
-    }
-    copy.has_opened
-}
-
-/// With a linger of zero a socket's close is an RST.
-pub(super) fn reset(socket: &TcpStream) {
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-}
-
-pub(super) async fn connect(listener: SocketAddr) -> Result<TcpStream, Presence> {
-    let socket = match timeout(DIAL_TIMEOUT, TcpStream::connect(listener)).await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(Presence::Refused),
-        Ok(Err(error)) => {
-            tracing::debug!(%listener, %error, "a listener cannot be reached");
-            return Err(Presence::Unreachable);
-        }
-        Err(_) => return Err(Presence::Unreachable),
-    };
-    // Where nobody listens, a socket that happens to have the listener's port connects to itself.
-    if socket.local_addr().is_ok_and(|local| local == listener) {
-        reset(&socket);
-        return Err(Presence::Refused);
-    }
-    // What arrives is passed on as it arrived.
-    let _ = socket.set_nodelay(true);
-    Ok(socket)
-}

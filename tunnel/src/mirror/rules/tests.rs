@@ -1,7 +1,9 @@
 use std::pin::pin;
 
 use futures_util::poll;
-use link::rules::{LossReason, ReplicaReport, ReplicaState, RuleProtocol, RuleReport, RuleState};
+use link::rules::{
+    LossReason, MirrorReport, ReplicaReport, ReplicaState, RuleOutcome, RuleProtocol, RuleReport, RuleState,
+};
 
 use super::*;
 use crate::control::{
