@@ -218,7 +218,18 @@ fn what_comes_can_be_shown_without_a_listener() {
     assert!(shown.log().contains("4.9 KiB") && shown.log().contains("web-1"), "{}", shown.log());
     shown.signal(Signal::SIGINT);
     assert_eq!(shown.wait(PATIENCE).code(), Some(0), "{}", shown.log());
+    assert!(shown.log().contains("the rule is gone") && !shown.log().contains("taken away"), "{}", shown.log());
     assert!(rig.status().mirror.is_empty());
+}
+
+#[test]
+fn a_shown_rule_that_is_taken_away_ends_its_command() {
+    let rig = Rig::new();
+    let mut shown = rig.lab.spawn("print", &mut rig.mirror_command("deploy/web 8080 --print"));
+    wait::until("the rule is on", PATIENCE, || shown.log().contains("on        shop/deploy/web 8080, shown"));
+    rig.mirror("rm 8080");
+    assert_eq!(shown.wait(PATIENCE).code(), Some(0), "{}", shown.log());
+    assert!(shown.log().contains("the rule was taken away"), "{}", shown.log());
 }
 
 #[test]

@@ -41,6 +41,15 @@ pub(super) struct Watch {
     first: Option<Reply>,
 }
 
+/// Why nothing more is shown.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The session says nothing more.
+    Told,
+    /// Nobody reads it.
+    Unread,
+}
+
 /// Begins to watch; what comes from then on is shown by [`Watch::follow`].
 pub(super) fn watch(dir: &StateDir, made: &[RuleReply]) -> Result<Watch, Failure> {
     let rules: Vec<u32> = made.iter().filter_map(|reply| reply.id).collect();
@@ -74,28 +83,29 @@ impl Watch {
             output::progress("the rule is gone");
             return Ok(Exit::Done);
         }
-        ended
+        if ended? == End::Told {
+            // The session has ended, or another command took the rule away.
+            ipc::status(dir)?;
+            output::progress("the rule was taken away");
+        }
+        Ok(Exit::Done)
     }
 
-    fn print(&mut self, dir: &StateDir) -> Result<Exit, Failure> {
+    fn print(&mut self, dir: &StateDir) -> Result<End, Failure> {
         let mut reply = self.first.take();
         loop {
             let (events, lost) = match reply {
                 Some(Reply::Printed { events, lost }) => (events, lost),
                 Some(Reply::Refused { reason }) => return Err(Failure::new(Exit::Failed, reason)),
                 Some(Reply::Leaving | Reply::Status(_) | Reply::Mirror { .. }) | None => {
-                    // The session has ended, or another command took the rule away.
-                    return ipc::status(dir).map(|_| {
-                        output::progress("the rule was taken away");
-                        Exit::Done
-                    });
+                    return Ok(End::Told);
                 }
             };
             if lost > 0 {
                 output::progress(format_args!("... {lost} left out: they came faster than they were read"));
             }
             if !events.iter().all(|event| output::result(shown::event(event))) {
-                return Ok(Exit::Done);
+                return Ok(End::Unread);
             }
             reply = self.conversation.next(dir)?;
         }
