@@ -29,7 +29,7 @@ pub enum Exit {
 
 /// The table of exit codes, for `--help`.
 pub const HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not connected, 4 refused by policy, \
-                        5 gateway unreachable, 6 no privilege on this machine.";
+                        5 gateway unreachable, 6 no privilege on this machine, 130 ended by Ctrl-C.";
 
 impl Exit {
     /// As the operating system sees it.

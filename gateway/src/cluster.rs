@@ -39,7 +39,12 @@ pub enum ReplicaPlace {
     /// By its path.
     Netns(PathBuf),
     /// By a process in it.
-    Pid(u32),
+    Pid {
+        /// Its number, which may be another's by the time it is looked at.
+        pid: u32,
+        /// When it started, by which that is told: in the kernel's ticks since boot.
+        started: u64,
+    },
 }
 
 /// Two numbers that no two instances of a replica have in common: device and inode of a namespace, or number and start time of a

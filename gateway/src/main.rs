@@ -84,6 +84,9 @@ struct Tap {
     /// The target's network namespace, as that of a process.
     #[arg(long)]
     pid: Option<u32>,
+    /// When that process started, in ticks since boot: another one that has its number now is left alone.
+    #[arg(long, value_name = "TICKS", requires = "pid")]
+    started: Option<u64>,
     /// What to log, as tracing filters have it.
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     log: String,
@@ -182,7 +185,7 @@ fn run_tap(tap: Tap) -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
     let place = match (tap.netns, tap.pid) {
         (Some(path), _) => Place::Netns(path),
-        (None, Some(pid)) => Place::Pid(pid),
+        (None, Some(pid)) => Place::Pid { pid, started: tap.started },
         (None, None) => Place::Here,
     };
     Ok(gateway::tap::run(&place)?)

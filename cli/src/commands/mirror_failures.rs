@@ -79,7 +79,7 @@ fn idle(replica: &ReplicaStatus) -> Option<String> {
     let name = &replica.name;
     match &replica.state {
         ReplicaState::Tapped | ReplicaState::Gone | ReplicaState::Unknown => None,
-        ReplicaState::Starting => Some(format!("the tap of {name} has not begun within ten seconds")),
+        ReplicaState::Starting => Some(format!("the tap of {name} has not begun within eight seconds")),
         ReplicaState::Silent => Some(format!("the tap of {name} says nothing: it was stopped, or cannot run")),
         ReplicaState::Failed { reason } => Some(format!("{name}: {reason}")),
     }

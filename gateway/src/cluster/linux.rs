@@ -10,7 +10,7 @@ use crate::{
 
 mod container;
 mod netns;
-mod process;
+pub(crate) mod process;
 
 /// A Linux machine as a cluster.
 #[derive(Debug)]

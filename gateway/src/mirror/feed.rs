@@ -142,8 +142,10 @@ impl Feed {
         metrics.ended_mirrored_flows.inc();
     }
 
+    /// What waited for the session until now is what it was too slow for.
     fn drop_queue(&self, state: &mut State) {
         state.is_closed = true;
+        self.lost(LossReason::Lag, state.queue.waiting());
         self.subscription.shared.budget.give_back(state.queue.held());
         state.queue = Queue::default();
     }
@@ -187,6 +189,11 @@ impl Feed {
         let metrics = &self.subscription.shared.metrics;
         metrics.mirrored_bytes.inc_by(bytes);
         metrics.mirrored_datagrams.inc_by(datagrams);
+    }
+
+    /// What was taken is not written, and never will be.
+    pub(super) fn unwritten(&self, taken: Taken) {
+        self.lost(LossReason::Lag, taken.payload);
     }
 
     /// Resolves as `future`, or to `None` as soon as the flow is closed.

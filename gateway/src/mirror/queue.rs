@@ -118,6 +118,13 @@ impl Queue {
         self.has_ended
     }
 
+    /// What waits here, without what the writer has.
+    pub(super) fn waiting(&self) -> Loss {
+        let mut waiting = self.gathered_payload;
+        self.chunks.iter().for_each(|chunk| add(&mut waiting, chunk.payload));
+        waiting
+    }
+
     /// Moves what waits to `batch`, up to a bound; nothing if nothing waits.
     pub(super) fn take(&mut self, batch: &mut Vec<Bytes>) -> Taken {
         let mut taken = Taken::default();

@@ -18,7 +18,7 @@ use std::{
 
 use link::{
     control::ToSession,
-    rules::{RuleOutcome, RuleReport, RuleSet, RuleState},
+    rules::{Rule, RuleOutcome, RuleReport, RuleSet, RuleState},
 };
 use tokio::{
     sync::mpsc,
@@ -54,7 +54,7 @@ struct Rules {
     reported: Vec<RuleReport>,
     /// A set that is not acknowledged yet: its generation, and when it will be at the latest.
     pending: Option<(u64, Instant)>,
-    /// At most [`MOST_UNSAID`] acknowledgements and one report.
+    /// Fewer than [`MOST_UNSAID`] when a set is taken; what is said of one set and one change of permissions comes on top.
     unsaid: VecDeque<ToSession>,
 }
 
@@ -118,12 +118,15 @@ impl Rules {
 
     /// What is allowed changed. What is not any more ends first: looking at the targets may take long.
     async fn judge_again(&mut self) {
-        let refused = |one: &Subscription| {
-            self.session.permissions.borrow().may_mirror(&one.rule.target, one.rule.port, one.rule.protocol).is_err()
-        };
-        let ending: Vec<u32> = self.on.iter().filter(|(_, one)| refused(one)).map(|(id, _)| *id).collect();
+        let ending: Vec<u32> =
+            self.on.iter().filter(|(_, one)| !self.may_mirror(&one.rule)).map(|(id, _)| *id).collect();
         self.turn_off(&ending).await;
         self.take_over(None).await;
+    }
+
+    /// As [`check::judge`] will ask, but without a word to the audit.
+    fn may_mirror(&self, rule: &Rule) -> bool {
+        self.session.permissions.borrow().may_mirror(&rule.target, rule.port, rule.protocol).is_ok()
     }
 
     /// Puts a set in force, or the last one again.
@@ -134,7 +137,9 @@ impl Rules {
         if let Some(set) = set {
             self.set = set;
         }
-        let found = self.mirror.look(self.set.rules.iter().map(|rule| rule.target.clone()).collect()).await;
+        // Of what may not be mirrored nothing is looked at: how long that takes would tell what there is.
+        let allowed = self.set.rules.iter().filter(|rule| self.may_mirror(rule));
+        let found = self.mirror.look(allowed.map(|rule| rule.target.clone()).collect()).await;
         let judged = check::judge(&self.set, self.session.as_ref(), self.mirror.provider.targets(), &found);
         let before = self.on.len();
         let (mut on, mut off) = (Vec::new(), BTreeMap::new());
@@ -182,7 +187,8 @@ impl Rules {
         }
         let replicas = |subscription: &Arc<Subscription>| report::replicas(subscription, Found::default());
         let last = ending.iter().map(|one| RuleReport { id: one.rule.id, state: None, replicas: replicas(one) });
-        if !ending.is_empty() {
+        // A session that reads none of this misses counts, and nothing waits for it without bound.
+        if !ending.is_empty() && self.unsaid.len() < MOST_UNSAID {
             self.unsaid.extend(report::messages(last.collect()));
         }
     }
@@ -240,7 +246,7 @@ impl Rules {
 }
 
 /// The set's rules in the order of their numbers.
-fn sorted(set: &RuleSet) -> Vec<link::rules::Rule> {
+fn sorted(set: &RuleSet) -> Vec<Rule> {
     let mut rules = set.rules.clone();
     rules.sort_by_key(|rule| rule.id);
     rules

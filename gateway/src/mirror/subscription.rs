@@ -73,6 +73,8 @@ pub(super) struct Part {
     pub(super) tap: Arc<Tap>,
     /// The tap's rules have this rule's port from this generation on.
     pub(super) generation: u64,
+    /// Raised with each that joins, which gives it.
+    pub(super) joined: u64,
 }
 
 impl Subscription {
@@ -142,11 +144,14 @@ impl Subscription {
     /// A replica's tap copies for it from this generation of its rules on.
     pub(super) fn join(&self, replica: &str, part: Part) {
         let mut parts = self.parts();
-        parts.insert(replica.to_owned(), part);
-        let gone: Vec<String> =
-            parts.iter().filter(|(_, part)| part.tap.is_gone()).map(|(name, _)| name.clone()).collect();
-        for name in gone.iter().skip(MOST_GONE) {
-            parts.remove(name);
+        let joined = parts.values().map(|part| part.joined).max().unwrap_or(0) + 1;
+        parts.insert(replica.to_owned(), Part { joined, ..part });
+        let mut gone: Vec<_> = parts.iter().filter(|(_, part)| part.tap.is_gone()).collect();
+        gone.sort_unstable_by_key(|(_, part)| part.joined);
+        let surplus = gone.len().saturating_sub(MOST_GONE);
+        let oldest: Vec<String> = gone.into_iter().take(surplus).map(|(name, _)| name.clone()).collect();
+        for name in oldest {
+            parts.remove(&name);
         }
     }
 

@@ -72,7 +72,7 @@ impl Tap {
         fanout.subscribe(subscription, &counts, seen);
         let generation = self.want(&fanout);
         drop(fanout);
-        subscription.join(name, Part { counts, tap: Arc::clone(self), generation });
+        subscription.join(name, Part { counts, tap: Arc::clone(self), generation, joined: 0 });
     }
 
     /// Copies nothing for a rule any more.
@@ -111,7 +111,8 @@ impl Tap {
         let nobody_listens = state.ports.get(&port).is_some_and(|stats| stats.nobody_listens);
         if state.is != ReplicaState::Gone && !self.wanted.borrow().has(port) {
             let reason = format!(
-                "{MAX_PORTS} ports of this replica are copied for all sessions, and more cannot be: turn some off"
+                "{MAX_PORTS} ports of this replica are copied for all sessions together, and more cannot be: ask those who mirror \
+                 it, whom the gateway's audit names, to turn some off"
             );
             return (ReplicaState::Failed { reason }, nobody_listens);
         }

@@ -60,7 +60,9 @@ impl StartTap for TapProgram {
         command.arg0("adit-gateway").arg("tap");
         match place {
             ReplicaPlace::Netns(path) => command.arg("--netns").arg(path),
-            ReplicaPlace::Pid(pid) => command.arg("--pid").arg(pid.to_string()),
+            ReplicaPlace::Pid { pid, started } => {
+                command.args(["--pid", &pid.to_string(), "--started", &started.to_string()])
+            }
         };
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let process = command.spawn()?;

@@ -50,8 +50,14 @@ async fn hand_on(feed: &Feed, stream: &mut SendStream, batch: &mut Vec<Bytes>, t
             feed.take(batch).await
         }
         // The session stopped the stream, or the link is gone.
-        Some(Err(_)) => return None,
-        None => None,
+        Some(Err(_)) => {
+            feed.unwritten(taken);
+            return None;
+        }
+        None => {
+            feed.unwritten(taken);
+            None
+        }
     };
     if next.is_none() {
         // Nothing of it is sent any more, not even what the link has.

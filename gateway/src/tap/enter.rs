@@ -1,7 +1,11 @@
 //! [`enter()`]: the tap's first step, into the target's network namespace, and whether it may capture there.
 //! Before: `adit-gateway tap`; after: [`super::privileges`].
 
-use std::{fs::File, io, path::PathBuf};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use nix::{
     errno::Errno,
@@ -10,14 +14,20 @@ use nix::{
 use thiserror::Error;
 
 use super::ring;
+use crate::cluster::linux::process::started;
 
 /// Whose traffic is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// The network namespace that this file is.
     Netns(PathBuf),
-    /// The network namespace of this process.
-    Pid(u32),
+    /// The network namespace of a process.
+    Pid {
+        /// Its number.
+        pid: u32,
+        /// When it started, in the kernel's ticks since boot, if another one that has its number is not meant.
+        started: Option<u64>,
+    },
     /// The one that the tap was started in.
     Here,
 }
@@ -77,8 +87,8 @@ impl EnterError {
 pub(super) fn enter(place: &Place) -> Result<(), EnterError> {
     match place {
         Place::Here => {}
-        Place::Netns(path) => enter_file(path.clone(), EnterError::NoNamespace(path.clone()))?,
-        Place::Pid(pid) => enter_file(format!("/proc/{pid}/ns/net").into(), EnterError::NoProcess(*pid))?,
+        Place::Netns(path) => enter_file(&open(path, EnterError::NoNamespace(path.clone()))?, path)?,
+        Place::Pid { pid, started } => enter_process(*pid, *started)?,
     }
     ring::probe().map_err(|error| {
         let errno = errno(&error);
@@ -86,20 +96,37 @@ pub(super) fn enter(place: &Place) -> Result<(), EnterError> {
     })
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "errno has a hundred values, of which these say what to do")]
-fn enter_file(path: PathBuf, missing: EnterError) -> Result<(), EnterError> {
-    let place = path.display().to_string();
-    let file = File::open(&path).map_err(|source| match errno(&source) {
+/// Whoever has the namespace open keeps it: if the process is still the one that is meant behind that, it is that one's.
+fn enter_process(pid: u32, meant: Option<u64>) -> Result<(), EnterError> {
+    let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    let file = open(&path, EnterError::NoProcess(pid))?;
+    if meant.is_some() && started(pid) != meant {
+        return Err(EnterError::NoProcess(pid));
+    }
+    enter_file(&file, &path)
+}
+
+fn open(path: &Path, missing: EnterError) -> Result<File, EnterError> {
+    File::open(path).map_err(|error| {
+        let errno = errno(&error);
         // Of a process that ended while it was looked for.
-        Errno::ENOENT | Errno::ESRCH => missing,
-        errno if is_forbidden(errno) => EnterError::Forbidden { place: place.clone(), errno },
-        _ => EnterError::Unusable { place: place.clone(), source },
-    })?;
-    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-        Errno::EINVAL => EnterError::NoNetns(place),
-        errno if is_forbidden(errno) => EnterError::Forbidden { place, errno },
-        _ => EnterError::Unusable { place, source: errno.into() },
+        if matches!(errno, Errno::ENOENT | Errno::ESRCH) { missing } else { refused(path, errno) }
     })
+}
+
+fn enter_file(file: &File, path: &Path) -> Result<(), EnterError> {
+    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        if errno == Errno::EINVAL { EnterError::NoNetns(path.display().to_string()) } else { refused(path, errno) }
+    })
+}
+
+fn refused(path: &Path, errno: Errno) -> EnterError {
+    let place = path.display().to_string();
+    if is_forbidden(errno) {
+        EnterError::Forbidden { place, errno }
+    } else {
+        EnterError::Unusable { place, source: errno.into() }
+    }
 }
 
 const fn is_forbidden(errno: Errno) -> bool {
@@ -124,8 +151,15 @@ mod tests {
         let error = enter(&Place::Netns("/dev/null".into())).unwrap_err();
         assert!(matches!(&error, EnterError::NoNetns(place) if place == "/dev/null"), "{error}");
         // Above the largest process id there can be.
-        let error = enter(&Place::Pid(1 << 30)).unwrap_err();
+        let error = enter(&Place::Pid { pid: 1 << 30, started: None }).unwrap_err();
         assert!(error.to_string().starts_with("process 1073741824, "), "{error}");
         assert!(!error.is_privilege());
+    }
+
+    #[test]
+    fn another_process_with_the_same_number_is_left_alone() {
+        let pid = std::process::id();
+        let error = enter(&Place::Pid { pid, started: Some(1) }).unwrap_err();
+        assert!(matches!(error, EnterError::NoProcess(it) if it == pid), "{error}");
     }
 }

@@ -35,7 +35,8 @@ impl Containers {
         };
         self.lock().insert(prefix.to_owned(), found.clone());
         let name = short(&found.id).to_owned();
-        Ok(Replica { name, place: ReplicaPlace::Pid(found.pid), instance: Instance(found.pid.into(), found.start) })
+        let place = ReplicaPlace::Pid { pid: found.pid, started: found.start };
+        Ok(Replica { name, place, instance: Instance(found.pid.into(), found.start) })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Found>> {

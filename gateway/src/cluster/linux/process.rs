@@ -33,13 +33,15 @@ pub(super) fn look_file(path: &Path) -> Result<Replica, Missing> {
 
 fn named(name: String, pid: u32) -> Result<Replica, String> {
     match started(pid) {
-        Some(start) => Ok(Replica { name, place: ReplicaPlace::Pid(pid), instance: Instance(pid.into(), start) }),
+        Some(started) => {
+            Ok(Replica { name, place: ReplicaPlace::Pid { pid, started }, instance: Instance(pid.into(), started) })
+        }
         None => Err(name),
     }
 }
 
 /// When a process started, in the kernel's ticks since boot; `None` for one that is not there, or only waits for its parent.
-pub(super) fn started(pid: u32) -> Option<u64> {
+pub(crate) fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may have anything in it, parentheses as well.
     let (_, fields) = stat.rsplit_once(") ")?;
@@ -57,7 +59,8 @@ mod tests {
     fn a_process_is_known_by_its_number_and_its_start() {
         let own = std::process::id();
         let replica = look(own).unwrap();
-        assert_eq!((replica.name.as_str(), &replica.place), (format!("pid-{own}").as_str(), &ReplicaPlace::Pid(own)));
+        let place = ReplicaPlace::Pid { pid: own, started: replica.instance.1 };
+        assert_eq!((replica.name.as_str(), &replica.place), (format!("pid-{own}").as_str(), &place));
         assert!(replica.instance.1 > 0 && replica == look(own).unwrap());
         assert_ne!(replica.instance.1, started(1).unwrap());
     }
@@ -79,6 +82,7 @@ mod tests {
         assert!(look_file(&path).unwrap_err().reason.contains("has no number of a process"));
         fs::write(&path, format!("{}\n", std::process::id())).unwrap();
         let replica = look_file(&path).unwrap();
-        assert_eq!((replica.name.as_str(), replica.place), ("web", ReplicaPlace::Pid(std::process::id())));
+        assert_eq!(replica.name, "web");
+        assert!(matches!(replica.place, ReplicaPlace::Pid { pid, .. } if pid == std::process::id()));
     }
 }

@@ -1,6 +1,6 @@
 //! Who does not take a copy loses it alone, and is told exactly how much.
 
-use link::rules::{LossReason, Rule};
+use link::rules::{LossReason, ReplicaReport, Rule};
 
 use super::harness::{Carried, MirrorLab, rule};
 
@@ -79,6 +79,26 @@ async fn a_flow_that_is_not_read_leaves_room_for_others() {
     let carried = stuck_copy.read_all().await;
     assert!(is_right(&carried) && !carried.gaps.is_empty());
     assert_eq!(carried.bytes.len() as u64 + carried.lost(), FRAMES * FRAME as u64);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_slow_session_when_its_rule_goes_off_is_counted() {
+    let mut lab = MirrorLab::start().await;
+    let (mut alice, mut tap) = lab.mirrored("alice").await;
+    let stuck = tap.open(80).await;
+    for frame in 0..FRAMES {
+        tap.send(stuck, &[frame.to_le_bytes()[0]; FRAME]).await;
+    }
+    let _unread = alice.copy().await;
+    // Behind all of that.
+    let last = tap.open(80).await;
+    tap.send(last, b"last").await;
+    tap.finish(last).await;
+    assert_eq!(alice.copy().await.read_all().await.bytes, b"last");
+    alice.tell(2, Vec::new()).await;
+    let sent = FRAMES * FRAME as u64 + 4;
+    let all = |replica: &ReplicaReport| replica.counts.bytes + replica.counts.lost[&LossReason::Lag].bytes;
+    alice.reported(|replica| replica.counts.lost.contains_key(&LossReason::Lag) && all(replica) == sent).await;
 }
 
 #[tokio::test]
