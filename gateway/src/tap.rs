@@ -5,7 +5,8 @@
 //! 2. [`capture`]: the loop. Frames come from the [`ring`], into which the kernel copies what the [`filter`] takes, on the chosen
 //!    [`interfaces`].
 //! 3. [`flows`]: which flow a frame belongs to, by the [`ports`] of the rules; [`fragments`], [`netstack::reassembly`] and [`udp_flows`]
-//!    make it the flow's next bytes, or a gap. What is not in a sample is [`left_out`], what is not for the target itself ([`local`]) ignored. [`settling`] asks the target's [`sockets`] after a loss.
+//!    make it the flow's next bytes, or a gap. What is not in a sample is [`left_out`], what is not for the target itself ([`local`]) ignored. [`settling`] asks the target's [`sockets`] after a loss, and
+//!    [`endings`] hears of those that go.
 //! 4. [`batch`]: what is written to the gateway, through the [`stream`], as [`protocol`] says.
 //!
 //! It ends when its gateway does, or says nothing for [`protocol::LEASE`]. Before it in the flow: the target's packets; after:
@@ -15,6 +16,7 @@ mod batch;
 mod capture;
 mod census;
 mod clock;
+mod endings;
 mod enter;
 mod filter;
 mod flows;

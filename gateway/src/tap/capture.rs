@@ -29,6 +29,7 @@ use thiserror::Error;
 use super::{
     batch::Batch,
     clock::Clock,
+    endings::Burials,
     flows::Flows,
     interfaces::Interfaces,
     protocol::{FromTap, ListeningPort, PROTOCOL_VERSION, STATS_EVERY, TappedPort, ToTap},
@@ -74,6 +75,7 @@ pub(super) struct Capture {
     rings: Rings,
     flows: Flows,
     settling: Settling,
+    burials: Burials,
     /// Ports with a rule where nobody listens.
     unheard: BTreeSet<ListeningPort>,
     clock: Clock,
@@ -101,6 +103,7 @@ impl Capture {
             rings: Rings::default(),
             flows,
             settling: Settling::default(),
+            burials: Burials::default(),
             unheard: BTreeSet::new(),
             clock: Clock::start(),
             reached: Reached::default(),
@@ -197,7 +200,10 @@ impl Capture {
     }
 
     fn hand_in_answers(&mut self, now: Moment) -> Result<(), CaptureError> {
-        self.say(|this, batch| this.settling.settle(&mut this.flows, this.reached, now, batch))
+        self.say(|this, batch| {
+            this.burials.settle(&mut this.flows, this.reached, batch);
+            this.settling.settle(&mut this.flows, this.reached, now, batch);
+        })
     }
 
     fn look_aside(&mut self, now: Moment) -> Result<(), CaptureError> {
@@ -215,6 +221,7 @@ impl Capture {
         if self.flows.poll_at().is_some_and(|due| reached >= due) {
             self.say(|this, batch| this.flows.timeout(reached, batch))?;
         }
+        self.burials.hear(&self.flows, now);
         self.settling.ask(&mut self.flows, &self.interfaces.indexes(), now);
         if !self.unheard.is_empty() && now >= self.listeners_at {
             self.look_for_listeners(now);
@@ -276,11 +283,16 @@ impl Capture {
     /// Sleeps until a frame or a message comes, or something is due.
     fn wait(&mut self) -> Result<(), CaptureError> {
         let now = self.clock.now();
-        let due =
-            [self.flows.poll_at(), self.settling.poll_at(&self.flows), self.interfaces.poll_at(), Some(self.stats_at)]
-                .into_iter()
-                .flatten()
-                .min();
+        let due = [
+            self.flows.poll_at(),
+            self.settling.poll_at(&self.flows),
+            self.interfaces.poll_at(),
+            self.burials.poll_at(now),
+            Some(self.stats_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         // Up to the next millisecond, so that it is due then.
         let pause = due.map_or(STATS_EVERY, |due| due.since(now)) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(pause.min(STATS_EVERY)).expect("a second at most");

@@ -174,6 +174,11 @@ impl Flows {
         tcp_event(ports, batch, id, event, Times { now, seen_unix_micros: clock::unix_nanos() / 1_000 });
     }
 
+    /// Whether there is a rule for TCP.
+    pub(super) fn has_tcp(&self) -> bool {
+        self.ports.iter().any(|port| port.protocol == RuleProtocol::Tcp)
+    }
+
     /// How often the ring lost something.
     pub(super) const fn losses(&self) -> u64 {
         self.stats.losses

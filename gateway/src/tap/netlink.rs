@@ -11,7 +11,8 @@ use nix::{
     sys::{
         socket::{
             AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
-            socket, sockopt::ReceiveTimeout,
+            socket,
+            sockopt::{RcvBuf, ReceiveTimeout},
         },
         time::{TimeVal, TimeValLike},
     },
@@ -109,6 +110,24 @@ impl Netlink {
             }
         }
         Ok(false)
+    }
+
+    /// What it heard since the last call, each message's body, and not what it had no room for.
+    pub(super) fn hear(&mut self, mut each: impl FnMut(&[u8])) {
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(read) => messages(&self.buffer[..read]).for_each(|message| each(message.body)),
+                Err(Errno::ENOBUFS) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// As much room as the kernel gives for what is not heard at once.
+    pub(super) fn make_room(&self, bytes: usize) {
+        if let Err(errno) = setsockopt(&self.socket, RcvBuf, &bytes) {
+            tracing::debug!(%errno, "the kernel keeps less of what a tap does not hear at once");
+        }
     }
 
     /// Whether something changed that it hears of, since the last call. What it missed for want of room is a change, too.

@@ -24,6 +24,10 @@ const ANSWER_BYTES: usize = 72;
 /// `INET_DIAG_INFO`, and its bit in a request.
 const INFO: u16 = 2;
 const WITH_INFO: u8 = 1 << (INFO - 1);
+/// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY` of linux/sock_diag.h, as a set.
+const DESTROYED: u32 = 1 << 0 | 1 << 2;
+/// Some thousand endings.
+const HEARD_BYTES: usize = 4 << 20;
 /// `tcpi_bytes_received` in `tcp_info`; since Linux 4.1.
 const BYTES_RECEIVED_AT: usize = 128;
 /// IPv4 and IPv6.
@@ -142,6 +146,30 @@ impl Sockets {
     }
 }
 
+/// Hears of sockets that end, which costs each of them a little.
+#[derive(Debug)]
+pub(super) struct Endings(Netlink);
+
+impl Endings {
+    /// # Errors
+    /// The kernel's, where it does not tell.
+    pub(super) fn open() -> io::Result<Self> {
+        let netlink = Netlink::open(SockProtocol::NetlinkSockDiag, DESTROYED)?;
+        netlink.make_room(HEARD_BYTES);
+        Ok(Self(netlink))
+    }
+
+    /// Connections that ended since the last call, and what each had received, the FIN included.
+    pub(super) fn hear(&mut self, mut each: impl FnMut(Connection, u64)) {
+        self.0.hear(|body| {
+            let (Some(server), Some(client)) = (address(body, 4, 8), address(body, 6, 24)) else { return };
+            if let Some(bytes) = bytes_received(body) {
+                each((client, server), bytes);
+            }
+        });
+    }
+}
+
 fn request(head: [u8; 4], states: u32) -> [u8; REQUEST_BYTES] {
     let mut request = [0; REQUEST_BYTES];
     request[..4].copy_from_slice(&head);
@@ -175,9 +203,12 @@ fn connection_answer(body: &[u8]) -> Known {
         _ => {}
     }
     let ended = matches!(state, state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING);
-    let info = attributes(body.get(ANSWER_BYTES..).unwrap_or_default()).find(|(kind, _)| *kind == INFO);
-    let bytes = info.and_then(|(_, info)| field(info, BYTES_RECEIVED_AT)).map(u64::from_ne_bytes);
-    bytes.map_or(Known::Nothing, |bytes| Known::Socket(Received { bytes, ended }))
+    bytes_received(body).map_or(Known::Nothing, |bytes| Known::Socket(Received { bytes, ended }))
+}
+
+fn bytes_received(body: &[u8]) -> Option<u64> {
+    let (_, info) = attributes(body.get(ANSWER_BYTES..)?).find(|(kind, _)| *kind == INFO)?;
+    field(info, BYTES_RECEIVED_AT).map(u64::from_ne_bytes)
 }
 
 /// An address of an answer. A socket of IPv6 may have a connection of IPv4.

@@ -105,9 +105,14 @@ impl Reassembler {
 
     pub(super) fn evict<'a>(&mut self, index: u32, sink: &mut impl FnMut(FlowId, Event<'a>)) {
         let slot = self.flows.slot(index);
-        if let State::Open(stream) = &slot.state {
-            sink(slot.id, Event::Gone);
-            self.unseen.add(slot.key, stream.next);
+        match &slot.state {
+            State::Open(stream) => {
+                sink(slot.id, Event::Gone);
+                self.unseen.add(slot.key, stream.next);
+            }
+            // Its socket may outlive what is remembered of it.
+            State::Ended { told, .. } if self.epoch > 1 => self.unseen.add(slot.key, *told),
+            State::Ended { .. } | State::Embryo(_) | State::Free => {}
         }
         self.close(index);
         self.flows.remove(index);

@@ -57,6 +57,11 @@ impl Reassembler {
         Asked { at: now, epoch: self.epoch }
     }
 
+    /// The target's sockets are told of at `now`, unasked.
+    pub const fn heard(&self, now: Moment) -> Asked {
+        Asked { at: now, epoch: self.epoch }
+    }
+
     /// Whether answers would be of use: the ring lost something since the last time, or a flow has a question. O(1).
     pub const fn is_unsettled(&self) -> bool {
         self.epoch != self.asked_epoch || self.flows.questioned > 0 || self.flows.is_crowded()
@@ -122,7 +127,7 @@ impl Reassembler {
     }
 
     /// Only the SYN was seen, and the target has more: the ring lost what shows it.
-    fn open_by_answer<'a>(
+    pub(super) fn open_by_answer<'a>(
         &mut self,
         key: Key,
         received: Received,
@@ -162,7 +167,6 @@ impl Reassembler {
         }
         let standing = stream.end(stream.may_have_missed(since, epoch), &mut |event| sink(id, event));
         self.conclude(index, standing, now, sink);
-        self.unseen.forget(key);
     }
 
     /// The flow, unless it opened after the question.

@@ -2,24 +2,33 @@
 //! received beyond that and beyond what was said of a flow, the ring lost: a SYN that it lost makes a connection look as if it had been there
 //! before the tap. Used by [`super::settlement`].
 //!
-//! A connection whose end was lost as well, and whose socket is gone by the time of the question, leaves no trace to measure.
+//! A connection whose end was lost as well, and whose socket is gone by the time of the question, is measured by what the kernel tells of
+//! sockets that end ([`Reassembler::buried`]), from the first loss on.
 
 use std::{collections::HashMap, net::SocketAddr};
 
 use super::{
-    Reassembler,
+    Event, FlowId, Reassembler,
     flows::State,
     key::{Key, Seed},
     settlement::{Asked, Received},
-    stream::{Base, Stream},
+    stream::{Base, Standing, Stream},
 };
+use crate::moment::Moment;
 
 /// Bytes by connection, of as many connections as may be open. When there is no room, nothing is said of those that are not here.
 #[derive(Debug)]
 pub(super) struct Unseen {
-    counted: HashMap<Key, u64, Seed>,
+    counted: HashMap<Key, Counted, Seed>,
     most: usize,
     is_short: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: u64,
+    /// There was no socket at the last look; what it received in the end may be under way to us.
+    is_absent: bool,
 }
 
 impl Unseen {
@@ -30,9 +39,9 @@ impl Unseen {
     /// So many more bytes of the connection are none that are missing.
     pub(super) fn add(&mut self, key: Key, bytes: u64) {
         if let Some(counted) = self.counted.get_mut(&key) {
-            *counted = counted.saturating_add(bytes);
+            counted.bytes = counted.bytes.saturating_add(bytes);
         } else if bytes > 0 && self.counted.len() < self.most {
-            self.counted.insert(key, bytes);
+            self.counted.insert(key, Counted { bytes, is_absent: false });
         } else {
             self.is_short |= bytes > 0;
         }
@@ -50,9 +59,18 @@ impl Unseen {
         self.is_short &= !self.counted.is_empty();
     }
 
+    /// Forgets those that were absent twice.
+    fn look(&mut self, is_there: impl Fn(&Key) -> bool) {
+        self.counted.retain(|key, counted| {
+            let was_absent = std::mem::replace(&mut counted.is_absent, !is_there(key));
+            !(was_absent && counted.is_absent)
+        });
+        self.is_short &= !self.counted.is_empty();
+    }
+
     /// `None` when nobody knows.
     fn of(&self, key: Key) -> Option<u64> {
-        self.counted.get(&key).copied().or((!self.is_short).then_some(0))
+        self.counted.get(&key).map(|counted| counted.bytes).or((!self.is_short).then_some(0))
     }
 }
 
@@ -64,15 +82,56 @@ impl Reassembler {
 
     /// All others than those of which `is_there(client, server)` holds have no socket any more.
     pub fn are_there(&mut self, is_there: impl Fn(SocketAddr, SocketAddr) -> bool) {
-        self.unseen.retain(|key| is_there(key.client(), key.server()));
+        self.unseen.look(|key| is_there(key.client(), key.server()));
+    }
+
+    /// The target's socket for this connection is gone since a moment before `asked`, and had received this in all, its FIN included if there was
+    /// one. As [`Reassembler::settle`] otherwise.
+    pub fn buried<'a>(
+        &mut self,
+        (client, server): (SocketAddr, SocketAddr),
+        bytes: u64,
+        asked: Asked,
+        now: Moment,
+        sink: &mut impl FnMut(FlowId, Event<'a>),
+    ) -> u64 {
+        let key = Key::new(client, server);
+        let received = Received { bytes, ended: true };
+        self.open_by_answer(key, received, asked, now, sink);
+        let epoch = self.epoch;
+        if let Some(index) = self.flows.find(key)
+            && let slot = self.flows.slot_mut(index)
+            && slot.opened <= asked.at
+            && let (id, State::Open(stream)) = (slot.id, &mut slot.state)
+        {
+            let mut standing = Standing::Open;
+            if stream.base == Base::Start {
+                standing = stream.advance_to(received.payload_bytes(), &mut |event| sink(id, event));
+            } else if stream.epoch != epoch {
+                standing = stream.give_up_all(&mut |event| sink(id, event));
+            }
+            let standing = if standing == Standing::Open { Standing::Gone } else { standing };
+            self.conclude(index, standing, now, sink);
+        }
+        let missed = self.missed_of(key, received, asked);
+        self.unseen.forget(key);
+        missed
     }
 
     /// What the target has received and no event of the connection tells, so far as it was not given before. Never too much: of what is under
     /// way the rest comes out with a later answer.
     pub(super) fn newly_missed(&mut self, key: Key, received: Received, asked: Asked) -> u64 {
+        if received.ended && self.flows.find(key).is_none() {
+            // Whoever has ended is forgotten after a while, and the socket may stay: what was told of it is not known any more.
+            let unknown = received.payload_bytes().saturating_sub(self.unseen.of(key).unwrap_or(0));
+            self.unseen.add(key, unknown);
+            return 0;
+        }
+        self.missed_of(key, received, asked)
+    }
+
+    fn missed_of(&mut self, key: Key, received: Received, asked: Asked) -> u64 {
         let told = match self.flows.find(key).map(|index| self.flows.slot(index)) {
-            // Whoever has ended is forgotten after a while, and the socket may stay.
-            None if received.ended => None,
             None => Some(0),
             Some(slot) if slot.opened > asked.at => None,
             Some(slot) => match &slot.state {

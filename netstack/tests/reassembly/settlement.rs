@@ -265,3 +265,23 @@ fn what_was_told_of_a_connection_that_had_to_go_is_not_missing() {
     assert_eq!(tap.only().end, Some(End::Gone));
     assert_eq!(missed(&mut tap, 1, 3 + 3 * GIB + 13, false), 3 * GIB + 13);
 }
+
+#[test]
+fn a_socket_that_ended_tells_what_was_not_seen_of_its_connection() {
+    let mut tap = Tap::new();
+    tap.was_there(4, 1_000);
+    for port in [1, 2] {
+        tap.open(port, 100);
+        tap.send(port, 100, ACK, b"abc");
+    }
+    tap.reassembler.lost();
+    tap.send(5, 500, ACK | FIN, b"abc");
+    tap.send(2, 110, ACK, b"xyz");
+    // the end of one, a hole and the end of another, all of a third, one that was there before, the beginning of one that has ended
+    let missed: Vec<u64> =
+        [(1, 50), (2, 13), (3, 70), (4, 1_007), (5, 20)].map(|(port, bytes)| tap.buried(port, bytes)).into();
+    assert_eq!(missed, [0, 0, 70, 7, 17]);
+    assert_eq!(tap.seen[0].parts, [bytes(b"abc"), ring(47)]);
+    assert_eq!(tap.seen[1].parts, [bytes(b"abc"), ring(7), bytes(b"xyz")]);
+    assert!(tap.seen[..2].iter().all(|flow| flow.end == Some(End::Gone)));
+}

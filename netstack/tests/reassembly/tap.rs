@@ -123,6 +123,16 @@ impl Tap {
         missed
     }
 
+    /// Its socket ended, with so many bytes in all and a FIN; what is missing and in no event.
+    pub(crate) fn buried(&mut self, port: u16, bytes: u64) -> u64 {
+        let asked = self.ask();
+        let Self { reassembler, seen, live, now, .. } = self;
+        let sink = &mut |id, event: Event<'_>| note(seen, live, id, event);
+        let missed = reassembler.buried((client(port), server()), bytes + 1, asked, *now, sink);
+        self.check();
+        missed
+    }
+
     pub(crate) fn gone(&mut self, port: u16, asked: Asked) {
         let Self { reassembler, seen, live, now, .. } = self;
         reassembler.gone((client(port), server()), asked, *now, &mut |id, event| note(seen, live, id, event));
