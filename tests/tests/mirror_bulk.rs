@@ -1,9 +1,13 @@
-//! Ten thousand connections, 64 at a time: for each, what the host's program got is what the target's program read.
+//! Ten thousand connections, 64 at a time: for each, what the host's program got is what the target's program read. On a link that
+//! loses, reorders and doubles packets it is the same, or a gap is reported that is as large as what is missing.
 
 use std::{
     io::Write,
     net::{Shutdown, SocketAddr, TcpStream},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -11,6 +15,7 @@ use std::{
 use cli::demo::{pattern, plan};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tests::{
+    emulator::Conditions,
     mirror::{LISTENER, Rig, accounted},
     recorder::{Recorder, Recording},
     wait,
@@ -19,6 +24,9 @@ use tunnel::control::mirror_status::RuleStatus;
 
 const PORT: u16 = 9_000;
 const CONNECTIONS: u64 = 10_000;
+/// Each packet of a link that is emulated costs more than all else; so fewer, and slower, lest the ring lose what the link does not.
+const ON_A_BAD_LINK: u64 = 2_000;
+const BAD_RATE: f64 = 1.2e8;
 const AT_ONCE: u64 = 64;
 const LARGEST_BYTES: f64 = (4 << 20) as f64;
 /// Bits a second, of all together: what a debug build on two cores bears beside the programs that send and receive. The rate that a release
@@ -89,8 +97,10 @@ fn all_connections(rig: &Rig, connections: u64, rate: f64) -> (Vec<Recording>, V
         assert!(Instant::now() < deadline, "{} of {read} bytes are accounted for: {rule:#?}", accounted(&rule));
         thread::sleep(Duration::from_millis(50));
     };
-    wait::until("the copies have ended", PATIENCE, || listener.ended() as u64 == connections);
+    wait::until("the copies have ended", PATIENCE, || listener.ended() == listener.recordings().len());
     assert_eq!(accounted(&rule), read, "{rule:?}");
+    let got: u64 = listener.recordings().iter().map(|recording| recording.bytes).sum();
+    assert_eq!(got, rule.delivery.bytes, "{rule:?}");
     (target.recordings(), listener.recordings(), rule)
 }
 
@@ -101,12 +111,38 @@ fn contents(recordings: &[Recording]) -> Vec<(u64, u64)> {
     contents
 }
 
+/// One test at a time: both at once are more than two cores bear.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn every_connection_is_equal_on_a_clean_link() {
+    let _turn = turn();
     let rig = Rig::new();
     let (read, got, rule) = all_connections(&rig, CONNECTIONS, RATE);
     assert_eq!(contents(&read), contents(&got));
     let lost: Vec<_> = rule.replicas.iter().flat_map(|replica| replica.lost.iter()).collect();
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(rule.replicas.iter().map(|replica| replica.connections.all).sum::<u64>(), CONNECTIONS);
+}
+
+#[test]
+fn on_a_bad_link_every_connection_is_equal_or_its_gap_is_told() {
+    let conditions = Conditions {
+        loss: 0.02,
+        reorder: 0.25,
+        reorder_by: Duration::from_micros(500),
+        duplicate: 0.01,
+        ..Conditions::default()
+    };
+    let _turn = turn();
+    let rig = Rig::with_link(conditions);
+    let (read, got, rule) = all_connections(&rig, ON_A_BAD_LINK, BAD_RATE);
+    let (read, got) = (contents(&read), contents(&got));
+    let missing: Vec<_> = read.iter().filter(|content| got.binary_search(content).is_err()).collect();
+    let lost: u64 = rule.replicas.iter().flat_map(|replica| replica.lost.values()).map(|loss| loss.bytes).sum();
+    let kept_back = rule.delivery.not_joined.bytes + rule.delivery.not_delivered.bytes;
+    assert!(missing.is_empty() || lost + kept_back > 0, "{missing:?} {rule:?}");
 }
