@@ -43,6 +43,9 @@ struct Arguments {
     /// Where the figures go as JSON.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
+    /// Of the group `target`, only this case, as it is called in the table.
+    #[arg(long)]
+    case: Option<String>,
     /// Be the listener of a mirror here, for a measurement.
     #[arg(long, hide = true, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -95,7 +98,7 @@ fn main() -> Result<()> {
             Group::Connections => connections::measure(effort, &mut report)?,
             Group::Memory => memory::measure(&mut report)?,
             Group::Wan => wan::measure(effort, &mut report)?,
-            Group::Target => mirror::target(effort, &mut report)?,
+            Group::Target => mirror::target(effort, arguments.case.as_deref(), &mut report)?,
             Group::Copy => mirror::copy(effort, &mut report)?,
             Group::Large => mirror::large(&mut report)?,
             Group::Flows => mirror::flows(effort, &mut report)?,

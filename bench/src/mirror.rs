@@ -21,9 +21,9 @@ use anyhow::Result;
 
 use crate::{Effort, report::Report};
 
-/// What the target's client notices.
-pub(crate) fn target(effort: Effort, report: &mut Report) -> Result<()> {
-    harm::measure(effort, report)
+/// What the target's client notices, in every case or in `only` one.
+pub(crate) fn target(effort: Effort, only: Option<&str>, report: &mut Report) -> Result<()> {
+    harm::measure(effort, only, report)
 }
 
 /// Whether the copy of a stream is whole, and what it costs.

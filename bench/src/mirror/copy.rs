@@ -16,6 +16,7 @@ use crate::{
     report::{Bar, Report},
 };
 
+/// Of single streams.
 const GROUP: &str = "copy";
 /// For zero loss at 3 Gbit/s.
 const LONG: Duration = Duration::from_secs(10);
@@ -24,8 +25,8 @@ const TEN_GIB: u64 = 10 << 30;
 /// Up to here what is lost is shown to the byte.
 const EXACT_GBITS: f64 = 4.0;
 
-/// One mirrored stream.
-struct Copied {
+/// What was mirrored.
+pub(super) struct Copied {
     balance: Balance,
     /// Of tap, gateway and session, in seconds for a GB that the target read.
     cpu: [f64; 3],
@@ -60,8 +61,7 @@ pub(super) fn large(report: &mut Report) -> Result<()> {
     })?;
     let name = "10 GiB in one connection at 3 Gbit/s";
     report.add(GROUP, format!("{name}: equal"), vec![f64::from(u8::from(is_equal))], "", Bar::AtLeast(1.0));
-    report.add(GROUP, format!("{name}: lost"), vec![copied.balance.lost_percent()], "%", Bar::AtMost(0.0));
-    cpu(name, &[copied], report);
+    tell(GROUP, name, Some(3.0), &[copied], Bar::AtMost(0.0), report);
     Ok(())
 }
 
@@ -79,8 +79,7 @@ fn rate(scene: &mut Scene, gbits: Option<f64>, effort: Effort, bar: Bar, report:
     let one = |scene: &Scene| copied(scene, || Ok(scene.client.stream(gbits, effort.time)?.bytes));
     let rounds = (0..effort.rounds).map(|_| scene.mirrored(&[], one)).collect::<Result<Vec<_>>>()?;
     let name = name(gbits);
-    balance(&name, gbits, &rounds, bar, report);
-    cpu(&name, &rounds, report);
+    tell(GROUP, &name, gbits, &rounds, bar, report);
     Ok(rounds.iter().all(|round| round.balance.lost_percent() == 0.0))
 }
 
@@ -98,18 +97,30 @@ fn stopped_tap(scene: &mut Scene, gbits: Option<f64>, effort: Effort, report: &m
     };
     let one = |scene: &Scene| copied(scene, || Ok(during(scene)?.bytes));
     let rounds = (0..effort.rounds).map(|_| scene.mirrored(&[], one)).collect::<Result<Vec<_>>>()?;
-    balance(&format!("{}, tap stopped for 5 s", name(gbits)), gbits, &rounds, Bar::None, report);
+    tell(GROUP, &format!("{}, tap stopped for 5 s", name(gbits)), gbits, &rounds, Bar::None, report);
     Ok(())
 }
 
-fn balance(name: &str, gbits: Option<f64>, rounds: &[Copied], lost: Bar, report: &mut Report) {
+/// Adds what became of all rounds, and what it cost.
+pub(super) fn tell(
+    group: &'static str,
+    name: &str,
+    gbits: Option<f64>,
+    rounds: &[Copied],
+    lost: Bar,
+    report: &mut Report,
+) {
     let each = |figure: fn(&Balance) -> f64| rounds.iter().map(|round| figure(&round.balance)).collect::<Vec<_>>();
     let most_wrong = if gbits.is_some_and(|gbits| gbits <= EXACT_GBITS) { 0.0 } else { 0.1 };
-    report.add(GROUP, format!("{name}: lost"), each(Balance::lost_percent), "%", lost);
+    report.add(group, format!("{name}: lost"), each(Balance::lost_percent), "%", lost);
     let wrong = each(Balance::wrong_percent);
-    report.add(GROUP, format!("{name}: lost and not shown"), wrong, "%", Bar::AtMost(most_wrong));
+    report.add(group, format!("{name}: lost and not shown"), wrong, "%", Bar::AtMost(most_wrong));
     for (reason, percent) in by_reason(rounds) {
-        report.add(GROUP, format!("{name}: shown as {reason}"), percent, "%", Bar::None);
+        report.add(group, format!("{name}: shown as {reason}"), percent, "%", Bar::None);
+    }
+    for (who, of) in ["tap", "gateway", "session"].into_iter().enumerate() {
+        let each = rounds.iter().map(|round| round.cpu[who]).collect();
+        report.add(group, format!("{name}: CPU of the {of}"), each, "s/GB", Bar::None);
     }
 }
 
@@ -124,7 +135,7 @@ fn by_reason(rounds: &[Copied]) -> BTreeMap<String, Vec<f64>> {
 }
 
 /// Lets the target read something, and waits for the copy.
-fn copied(scene: &Scene, stream: impl FnOnce() -> Result<u64>) -> Result<Copied> {
+pub(super) fn copied(scene: &Scene, stream: impl FnOnce() -> Result<u64>) -> Result<Copied> {
     let before = scene.cpu();
     let target = stream()?;
     drained(scene);
@@ -132,13 +143,6 @@ fn copied(scene: &Scene, stream: impl FnOnce() -> Result<u64>) -> Result<Copied>
     let gigabytes = target as f64 * 1e-9;
     let cpu = std::array::from_fn(|who| (after[who] - before[who]) / gigabytes);
     Ok(Copied { balance: settled(scene, target)?, cpu })
-}
-
-fn cpu(name: &str, rounds: &[Copied], report: &mut Report) {
-    for (who, of) in ["tap", "gateway", "session"].into_iter().enumerate() {
-        let each = rounds.iter().map(|round| round.cpu[who]).collect();
-        report.add(GROUP, format!("{name}: CPU of the {of}"), each, "s/GB", Bar::None);
-    }
 }
 
 fn name(gbits: Option<f64>) -> String {

@@ -74,10 +74,11 @@ fn rate(scene: &Scene, gbits: Option<f64>, time: Duration) -> Result<(f64, f64)>
 /// A look without a tap and one with it.
 type Pair = (Seen, Seen);
 
-pub(super) fn measure(effort: Effort, report: &mut Report) -> Result<()> {
+pub(super) fn measure(effort: Effort, only: Option<&str>, report: &mut Report) -> Result<()> {
     let mut scene = Scene::new()?;
     traces(&mut scene, report)?;
-    let mut seen: Vec<(Case, Vec<Pair>)> = Case::ALL.map(|case| (case, Vec::new())).into();
+    let cases = Case::ALL.into_iter().filter(|case| only.is_none_or(|only| case.name() == only));
+    let mut seen: Vec<(Case, Vec<Pair>)> = cases.map(|case| (case, Vec::new())).collect();
     for _ in 0..effort.rounds {
         for (case, rounds) in &mut seen {
             // The machine drifts within a round: each case has a look without a tap beside it.
@@ -88,6 +89,7 @@ pub(super) fn measure(effort: Effort, report: &mut Report) -> Result<()> {
     }
     let of_none = |rounds: &[Pair]| median(rounds.iter().map(|(without, with)| with.top / without.top).collect());
     let whole = seen.iter().find(|(case, _)| *case == Case::Whole).map_or(f64::NAN, |(_, rounds)| of_none(rounds));
+    none(report, &seen);
     for (case, rounds) in &seen {
         compare(report, *case, rounds);
         if matches!(case, Case::ListenerStopped | Case::SessionStopped) {
@@ -95,7 +97,7 @@ pub(super) fn measure(effort: Effort, report: &mut Report) -> Result<()> {
             report.add(GROUP, name, vec![of_none(rounds) / whole], "x", Bar::AtLeast(1.0));
         }
     }
-    small_frames(&mut scene, effort, report)
+    if only.is_none() { small_frames(&mut scene, effort, report) } else { Ok(()) }
 }
 
 fn traces(scene: &mut Scene, report: &mut Report) -> Result<()> {
@@ -106,6 +108,19 @@ fn traces(scene: &mut Scene, report: &mut Report) -> Result<()> {
     let name = "lines that differ in ip, nft, ss and the processes";
     report.add(GROUP, name, vec![differences as f64], "", Bar::AtMost(0.0));
     Ok(())
+}
+
+/// What is compared with: where it moves much, something else ran on the machine.
+fn none(report: &mut Report, seen: &[(Case, Vec<Pair>)]) {
+    let each =
+        |figure: fn(&Seen) -> f64| seen.iter().flat_map(|(_, rounds)| rounds).map(|(none, _)| figure(none)).collect();
+    let mut add = |what: &str, values, unit| report.add(GROUP, format!("none: {what}"), values, unit, Bar::None);
+    add("at 4 Gbit/s", each(|none| none.paced), "Gbit/s");
+    add("top rate", each(|none| none.top), "Gbit/s");
+    add("median of an exchange", each(|none| none.median), "us");
+    add("p99 of an exchange", each(|none| none.p99), "us");
+    add("p99 of 2,000 new a second", each(|none| none.new_p99), "us");
+    add("most new a second", each(|none| none.new_a_second), "/s");
 }
 
 fn compare(report: &mut Report, case: Case, rounds: &[Pair]) {
