@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use link::{
-    mirrored::{FrameHeader, FrameKind},
+    mirrored::{FrameHeader, FrameKind, Gap},
     rules::{Loss, LossReason, RuleProtocol, Sample},
 };
 use rustc_hash::FxHashMap;
@@ -108,8 +108,7 @@ impl FanOut {
             feed.push(header, bytes, now);
         }
         match header.kind {
-            FrameKind::Bytes { .. } | FrameKind::Datagram => flow.count_left_out(header),
-            FrameKind::Gap => {}
+            FrameKind::Bytes { .. } | FrameKind::Datagram | FrameKind::Gap => flow.count_left_out(header, bytes),
             FrameKind::Finished | FrameKind::Reset | FrameKind::Gone => drop(self.flows.remove(&number)),
         }
     }
@@ -199,10 +198,19 @@ impl Flow {
         self.left_out.push((Arc::clone(subscription), Arc::clone(counts), left_out));
     }
 
-    fn count_left_out(&self, header: FrameHeader) {
+    /// Counts a frame for the rules that leave the flow out. What is missing in it they leave out as well.
+    fn count_left_out(&self, header: FrameHeader, frame: &[u8]) {
+        if self.left_out.is_empty() {
+            return;
+        }
+        let loss = if header.kind == FrameKind::Gap {
+            // What cannot be read was refused when it came from the tap.
+            let Ok(Gap { bytes, datagrams, .. }) = Gap::decode(&frame[FrameHeader::BYTES..]) else { return };
+            Loss { flows: 0, bytes, datagrams }
+        } else {
+            Loss { flows: 0, bytes: header.len as u64, datagrams: u64::from(header.kind == FrameKind::Datagram) }
+        };
         for (subscription, counts, reason) in &self.left_out {
-            let loss =
-                Loss { flows: 0, bytes: header.len as u64, datagrams: u64::from(header.kind == FrameKind::Datagram) };
             counts.lose(*reason, loss);
             subscription.shared.metrics.lose_mirrored(*reason, loss);
         }

@@ -93,6 +93,7 @@ async fn each_rule_takes_its_own_sample_and_counts_the_rest() {
     for number in [499_999, 500_000] {
         let flow = tap.open_as(80, true, number).await;
         tap.send(flow, b"12345").await;
+        tap.gap(flow, LossReason::Ring, 1_000).await;
         tap.finish(flow).await;
     }
     for _ in 0..2 {
@@ -102,7 +103,8 @@ async fn each_rule_takes_its_own_sample_and_counts_the_rest() {
     assert!(!alice.gets_a_copy().await);
     let counts = alice.reported(|replica| replica.counts.lost.contains_key(&LossReason::Sample)).await.counts;
     let lost = counts.lost[&LossReason::Sample];
-    assert_eq!((counts.total, lost.flows, lost.bytes), (1, 1, 5));
+    assert_eq!((counts.total, lost.flows, lost.bytes), (1, 1, 1_005), "what is missing in it included");
+    assert_eq!(counts.lost[&LossReason::Ring].bytes, 1_000, "of the flow that it has");
 }
 
 #[tokio::test]
