@@ -33,6 +33,7 @@ mod settling;
 mod sockets;
 mod stream;
 mod udp_flows;
+mod unplaced;
 
 use std::{
     error::Error,

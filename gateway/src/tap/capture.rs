@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use link::rules::RuleProtocol;
 use netstack::moment::Moment;
 use nix::{
     errno::Errno,
@@ -167,7 +168,7 @@ impl Capture {
             let Some((frame, next)) = rings.frame(taken) else { break };
             if frame.after_loss {
                 // None are counted where the look before an earlier frame counted them, too; they were lost here all the same.
-                flows.lost(rings.take_drops());
+                flows.lost(frame.protocol, rings.take_drops(frame.protocol));
             }
             let came = clock.of_frame(frame.nanos);
             flows.frame(&frame, came, &mut batch);
@@ -191,9 +192,11 @@ impl Capture {
     fn settle(&mut self, now: Moment) -> Result<(), CaptureError> {
         if now >= self.drops_at {
             self.drops_at = now + ASIDE_EVERY;
-            let drops = self.rings.look_for_drops();
-            if drops > 0 {
-                self.flows.lost(drops);
+            for protocol in [RuleProtocol::Tcp, RuleProtocol::Udp] {
+                let drops = self.rings.look_for_drops(protocol);
+                if drops > 0 {
+                    self.flows.lost(protocol, drops);
+                }
             }
         }
         self.hand_in_answers(now)

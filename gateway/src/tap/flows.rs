@@ -8,7 +8,7 @@
 //!
 //! Before: [`super::ring`]; after: [`super::batch`].
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, ops::Range};
+use std::{net::SocketAddr, num::NonZeroU16, ops::Range};
 
 use link::{
     mirrored::{FrameKind, Gap},
@@ -30,6 +30,7 @@ use super::{
     protocol::{FlowNumber, ListeningPort, Opened, PortStats, TapStats, TappedPort},
     ring::Frame,
     udp_flows::UdpFlows,
+    unplaced::Unplaced,
 };
 
 const UDP_HEADER_BYTES: usize = 8;
@@ -49,9 +50,7 @@ pub(super) struct Flows {
     fragments: Fragments,
     left_out: LeftOut,
     stats: TapStats,
-    lost_datagrams: u64,
-    /// Bytes by port of TCP that the ring lost before anything of their connection was seen.
-    unseen: BTreeMap<u16, u64>,
+    unplaced: Unplaced,
 }
 
 /// When a frame is handled, and when it came.
@@ -72,19 +71,14 @@ impl Flows {
             fragments: Fragments::default(),
             left_out: LeftOut::default(),
             stats: TapStats::default(),
-            lost_datagrams: 0,
-            unseen: BTreeMap::new(),
+            unplaced: Unplaced::default(),
         }
     }
 
     /// Takes over rules; ends the flows that they leave out.
     pub(super) fn apply(&mut self, ports: &[TappedPort], batch: &mut Batch<'_>) {
         self.ports.replace(ports);
-        let only_udp = self.ports.only_udp();
-        if only_udp.is_none() {
-            self.lost_datagrams = 0;
-        }
-        let Self { ports, tcp, udp, left_out, unseen, .. } = self;
+        let Self { ports, tcp, udp, left_out, unplaced, .. } = self;
         let ports = &*ports;
         let keep = |protocol| {
             move |client: SocketAddr, server: SocketAddr| ports.takes(protocol, client, server) == Some(true)
@@ -92,20 +86,22 @@ impl Flows {
         tcp.retain(keep(RuleProtocol::Tcp), &mut |id, event| batch.event(FlowNumber::tcp(id.as_u32()), event));
         udp.retain(keep(RuleProtocol::Udp), |number| batch.end(number, FrameKind::Gone));
         left_out.retain(|port| ports.iter().any(|other| other == port));
-        unseen.retain(|port, _| ports.iter().any(|other| is_tcp(other, *port)));
+        unplaced.retain(ports);
         if self.ports.is_empty() {
             self.fragments.clear();
         }
     }
 
-    /// The ring lost `frames`, before the frame that comes next.
-    pub(super) fn lost(&mut self, frames: u64) {
+    /// The rings of a protocol lost `frames`, before the frame that comes next.
+    pub(super) fn lost(&mut self, protocol: RuleProtocol, frames: u64) {
         self.stats.ring_drops += frames;
         self.stats.losses += 1;
-        self.tcp.lost();
-        self.udp.lost();
-        if self.ports.only_udp().is_some() {
-            self.lost_datagrams += frames;
+        match protocol {
+            RuleProtocol::Tcp => self.tcp.lost(),
+            RuleProtocol::Udp => {
+                self.udp.lost();
+                self.unplaced.add_datagrams(&self.ports, frames);
+            }
         }
     }
 
@@ -115,7 +111,7 @@ impl Flows {
         let times = Times { now, seen_unix_micros: frame.nanos / 1_000 };
         if is_cut_off(frame) {
             self.stats.too_long += 1;
-            self.lost(0);
+            self.lost(frame.protocol, 1);
             return;
         }
         let Ok(packet) = Packet::parse_captured(frame.bytes) else {
@@ -186,21 +182,18 @@ impl Flows {
 
     /// The target received `bytes` to this port of which nothing else tells.
     pub(super) fn lost_unseen(&mut self, server: SocketAddr, bytes: u64) {
-        if bytes > 0 {
-            *self.unseen.entry(server.port()).or_default() += bytes;
-        }
+        self.unplaced.add_bytes(server.port(), bytes);
     }
 
     /// What was counted; the caller knows where nobody listens.
     pub(super) fn stats(&self) -> TapStats {
-        let lost_datagrams = |port| if self.ports.only_udp() == Some(port) { self.lost_datagrams } else { 0 };
         let port_stats = |port: ListeningPort| PortStats {
             port: port.port,
             protocol: port.protocol,
             nobody_listens: false,
             left_out: self.left_out.of(port),
-            lost_datagrams: lost_datagrams(port),
-            lost_bytes: self.unseen.get(&port.port).copied().filter(|_| is_tcp(port, port.port)).unwrap_or(0),
+            lost_datagrams: self.unplaced.datagrams_of(port),
+            lost_bytes: self.unplaced.bytes_of(port),
         };
         TapStats {
             fragments_dropped: self.fragments.dropped(),
@@ -307,10 +300,6 @@ const fn ip_protocol(protocol: RuleProtocol) -> IpProtocol {
         RuleProtocol::Tcp => IpProtocol::Tcp,
         RuleProtocol::Udp => IpProtocol::Udp,
     }
-}
-
-fn is_tcp(port: ListeningPort, number: u16) -> bool {
-    port == ListeningPort { port: number, protocol: RuleProtocol::Tcp }
 }
 
 /// A slot has room for every IP packet; what is longer is a packet without a length (BIG TCP), of which the ring has a part.

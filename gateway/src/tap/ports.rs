@@ -50,12 +50,6 @@ impl Ports {
         Wanted { interfaces, tcp: of(RuleProtocol::Tcp), udp: of(RuleProtocol::Udp) }
     }
 
-    /// The only port, where datagrams to one port are all that is copied.
-    pub(super) fn only_udp(&self) -> Option<ListeningPort> {
-        let mut ports = self.iter();
-        ports.next().filter(|port| port.protocol == RuleProtocol::Udp && ports.next().is_none())
-    }
-
     /// Whether a flow is copied: `None` when its port is not of interest.
     pub(super) fn takes(&self, protocol: RuleProtocol, client: SocketAddr, server: SocketAddr) -> Option<bool> {
         let sample = *self.samples.get(&ListeningPort { port: server.port(), protocol })?;
@@ -101,9 +95,7 @@ mod tests {
             ports.takes(RuleProtocol::Tcp, "10.0.0.2:1".parse().unwrap(), "10.0.0.1:80".parse().unwrap()),
             Some(true)
         );
-        assert_eq!(ports.only_udp(), None);
         ports.replace(&[port(53, RuleProtocol::Udp, 1)]);
-        assert_eq!(ports.only_udp(), Some(ListeningPort { port: 53, protocol: RuleProtocol::Udp }));
         assert_eq!(ports.wanted(vec![1]), Wanted { interfaces: vec![1], tcp: vec![], udp: vec![53] });
     }
 }

@@ -132,7 +132,7 @@ pub enum RingState {
 pub struct TapStats {
     /// Frames that matched the rules and were read.
     pub frames: u64,
-    /// Frames that matched and found no room in the ring.
+    /// Frames that matched and found no room in the rings, or in their slot.
     pub ring_drops: u64,
     /// Times when frames were lost; between them none was.
     pub losses: u64,
@@ -169,7 +169,8 @@ pub struct PortStats {
     /// What is not in the sample. Flows are told apart as long as there are not too many, bytes count what is sent again twice.
     #[serde(default)]
     pub left_out: Loss,
-    /// UDP datagrams that the ring lost, where only this port can have been meant. Not in any flow's gaps.
+    /// UDP datagrams that the ring lost and that may have been for this port: exactly its own where there is no other port of UDP, at most so
+    /// many where there is. Not in any flow's gaps.
     #[serde(default)]
     pub lost_datagrams: u64,
     /// Bytes that the ring lost of TCP connections of which nothing had been seen by then. Not in any flow's gaps.

@@ -174,14 +174,14 @@ impl Rings {
         }
     }
 
-    /// Frames that were dropped before those that are there now, since the last call.
-    pub(super) fn take_drops(&self) -> u64 {
-        self.slots().map(|(_, slots)| slots.take_drops()).sum()
+    /// Frames of a protocol that were dropped before those that are there now, since the last call.
+    pub(super) fn take_drops(&self, protocol: RuleProtocol) -> u64 {
+        self.pair(protocol).map_or(0, |pair| pair.short.take_drops() + pair.long.take_drops())
     }
 
     /// The same with all frames handled: also those that were dropped behind the last of them.
-    pub(super) fn look_for_drops(&self) -> u64 {
-        self.slots().map(|(_, slots)| slots.look_for_drops()).sum()
+    pub(super) fn look_for_drops(&self, protocol: RuleProtocol) -> u64 {
+        self.pair(protocol).map_or(0, |pair| pair.short.look_for_drops() + pair.long.look_for_drops())
     }
 
     /// The sockets, to wait for frames.
@@ -193,6 +193,13 @@ impl Rings {
         let bytes: usize = self.slots().map(|(_, slots)| slots.layout().bytes()).sum();
         let reduced = [&self.tcp, &self.udp].into_iter().flatten().any(|pair| pair.reduced);
         if bytes == 0 { RingState::Closed } else { RingState::Open { bytes: bytes as u64, reduced } }
+    }
+
+    const fn pair(&self, protocol: RuleProtocol) -> Option<&Pair> {
+        match protocol {
+            RuleProtocol::Tcp => self.tcp.as_ref(),
+            RuleProtocol::Udp => self.udp.as_ref(),
+        }
     }
 
     /// Each with its place in a [`Count`].

@@ -93,6 +93,25 @@ fn a_frame_that_its_slot_cut_off_is_a_loss_of_the_ring() {
 }
 
 #[test]
+fn what_the_ring_lost_of_datagrams_is_counted_for_every_port_that_may_have_been_meant() {
+    let mut flows = flows();
+    let counted = |flows: &Flows| -> Vec<(u16, u64)> {
+        flows.stats().ports.iter().map(|port| (port.port, port.lost_datagrams)).collect()
+    };
+    flows.lost(RuleProtocol::Tcp, 5);
+    flows.lost(RuleProtocol::Udp, 7);
+    assert_eq!(counted(&flows), [(53, 7), (80, 0)], "each protocol has rings of its own");
+    let every = |(port, protocol)| TappedPort { port, protocol, sample: Sample::ALL };
+    let ports = [(53, RuleProtocol::Udp), (54, RuleProtocol::Udp)].map(every);
+    flows.apply(&ports, &mut Batch::default());
+    assert_eq!(counted(&flows), [(53, 7), (54, 0)], "another rule changes nothing of what was counted");
+    flows.lost(RuleProtocol::Udp, 2);
+    assert_eq!(counted(&flows), [(53, 9), (54, 2)]);
+    flows.apply(&ports[1..], &mut Batch::default());
+    assert_eq!((counted(&flows), flows.stats().ring_drops), (vec![(54, 2)], 14));
+}
+
+#[test]
 fn fragments_of_a_wanted_port_are_joined_and_others_do_not_push_them_out() {
     let mut flows = flows();
     let whole = datagram(53, &[7; 100]);
