@@ -1,6 +1,6 @@
 //! The mirror: what a target's client notices of it, and whether the copy is whole.
 //!
-//! 1. [`scene`] makes a target, its client, and all that stands behind a tap; 2. [`harm`], [`copy`], [`flows`] and [`memory`] measure;
+//! 1. [`scene`] makes a target, its client, and all that stands behind a tap; 2. [`harm`], [`mod@copy`], [`mod@flows`] and [`memory`] measure;
 //! 3. [`client`] and [`server`] are the traffic.
 
 mod balance;

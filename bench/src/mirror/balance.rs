@@ -1,5 +1,5 @@
 //! [`Balance`]: what the target read, against what the listener read and what the status shows as lost.
-//! Before: [`super::copy`], [`super::flows`]; after: [`super::scene`].
+//! Before: [`mod@super::copy`], [`mod@super::flows`]; after: [`super::scene`].
 
 use std::{
     thread,

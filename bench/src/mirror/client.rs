@@ -1,5 +1,5 @@
 //! The target's client inside the cluster: what it sees is what a mirror must not change.
-//! Before: [`super::harm`], [`super::copy`], [`super::flows`]; after: [`super::server`].
+//! Before: [`super::harm`], [`mod@super::copy`], [`mod@super::flows`]; after: [`super::server`].
 
 use std::{
     io::{Read, Write},

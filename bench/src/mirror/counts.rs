@@ -1,5 +1,5 @@
-//! [`Counts`]: what the target's program, or the listener, has read so far. Before: [`super::server`]; after: [`super::copy`],
-//! [`super::flows`].
+//! [`Counts`]: what the target's program, or the listener, has read so far. Before: [`super::server`]; after: [`mod@super::copy`],
+//! [`mod@super::flows`].
 
 use std::{
     collections::BTreeMap,

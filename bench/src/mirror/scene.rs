@@ -1,5 +1,5 @@
 //! [`Scene`]: a target with a client beside it, a gateway, a session and a listener; each of them stopped or killed while the client
-//! measures. Before: [`super::harm`], [`super::copy`], [`super::flows`]; after: [`super::client`], [`super::server`].
+//! measures. Before: [`super::harm`], [`mod@super::copy`], [`mod@super::flows`]; after: [`super::client`], [`super::server`].
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
