@@ -10,7 +10,7 @@
 //! 2. [`frames`] takes its stream apart;
 //! 3. [`connection`] follows a TCP connection ([`http1`], [`sniff`]) and passes it to a [`copy`], with a [`proxy_header`] if its rule
 //!    says so; [`datagrams`] passes on a UDP flow; [`mod@print`] tells those who watch;
-//! 4. [`budget`] bounds what all of them hold.
+//! 4. [`budget`] bounds what all of them hold, [`sockets`] how many sockets they have.
 //!
 //! A stream is always read: one that is not would hold up the link's other flows. What a listener does not take is lost to that flow
 //! from there on, and counted. Before: [`crate::outbound`]; after: the listener.
@@ -30,6 +30,7 @@ pub mod proxy_header;
 mod reports;
 pub mod rules;
 mod sniff;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +40,10 @@ use bytes::Bytes;
 use quinn::RecvStream;
 use tokio_util::task::TaskTracker;
 
-use self::budget::{BUDGET_BYTES, Budget};
+use self::{
+    budget::{BUDGET_BYTES, Budget},
+    sockets::Sockets,
+};
 use crate::control::status::SessionStatus;
 
 /// Mirrored flows at once: as many streams the gateway may have open while rules are on. More wait at the gateway.
@@ -50,13 +54,14 @@ pub const MAX_FLOWS: u32 = 16_384;
 pub struct Mirror {
     status: Arc<SessionStatus>,
     budget: Budget,
+    sockets: Sockets,
     tasks: TaskTracker,
 }
 
 impl Mirror {
     /// Without flows. `status` holds the rules.
     pub fn new(status: Arc<SessionStatus>, tasks: TaskTracker) -> Rc<Self> {
-        Rc::new(Self { status, budget: Budget::new(BUDGET_BYTES), tasks })
+        Rc::new(Self { status, budget: Budget::new(BUDGET_BYTES), sockets: Sockets::of_process(), tasks })
     }
 
     /// A stream that begins with [`link::mirrored::MIRRORED`], of which `first` has been read. Must be called on a `LocalSet`.

@@ -86,7 +86,7 @@ pub struct Delivery {
     pub datagrams: u64,
     /// Bytes that the listener answered, which go nowhere.
     pub answer_bytes: u64,
-    /// Not delivered: the listener did not take its copy fast enough.
+    /// Not delivered: the listener did not take its copy fast enough, or the process had no descriptor for it, which a notice says.
     pub listener_lag: Loss,
     /// Not delivered: nobody listened, or the listener ended the connection.
     pub not_delivered: Loss,
@@ -157,6 +157,8 @@ pub enum NoticeKind {
     Http2Joined,
     /// Requests whose framing two programs may read differently: not followed.
     AmbiguousFraming,
+    /// The process has no descriptor left for more copies.
+    Descriptors,
     /// A notice of a later version.
     #[serde(other)]
     Other,

@@ -33,7 +33,7 @@ pub(super) async fn carry(mirror: &Rc<Mirror>, first: Bytes, mut recv: RecvStrea
     rule.counts.open.add(1);
     match flow.protocol {
         RuleProtocol::Tcp => connection::carry(mirror, &rule, flow, recv, rest).await,
-        RuleProtocol::Udp => datagrams::carry(&rule, &flow, recv, rest).await,
+        RuleProtocol::Udp => datagrams::carry(mirror, &rule, &flow, recv, rest).await,
     }
     rule.counts.open.sub(1);
 }

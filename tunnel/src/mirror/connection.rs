@@ -108,6 +108,8 @@ struct Connection {
     /// A listener took a copy; without one the whole connection is lost, for the reason beside it.
     was_opened: bool,
     not_opened: Why,
+    /// That there was no descriptor for a copy was told.
+    is_crowded: bool,
 }
 
 impl Connection {
@@ -136,6 +138,7 @@ impl Connection {
             bytes: 0,
             was_opened: false,
             not_opened: Why::NotJoined,
+            is_crowded: false,
         };
         if connection.flow.from_start || rule.spec.existing == Existing::Raw {
             connection.dial();
@@ -150,8 +153,11 @@ impl Connection {
             Listener::Print => self.was_opened = true,
             Listener::At(listener) => {
                 let header = if self.rule.spec.proxy_protocol { proxy_header::encode(&self.flow) } else { Vec::new() };
-                let share = self.mirror.budget.share();
-                self.copy = Copy::dial(Arc::clone(&self.rule), listener, share, &header);
+                let (slot, share) = (self.mirror.sockets.claim(), self.mirror.budget.share());
+                if slot.is_none() && !std::mem::replace(&mut self.is_crowded, true) {
+                    self.rule.notice(NoticeKind::Descriptors);
+                }
+                self.copy = slot.and_then(|slot| Copy::dial(Arc::clone(&self.rule), listener, share, slot, &header));
                 let is_dialed = self.copy.is_some();
                 self.not_opened = if is_dialed { Why::NotDelivered } else { Why::ListenerLag };
                 self.dropping = (!is_dialed).then_some(Why::ListenerLag);
@@ -205,8 +211,9 @@ impl Connection {
             self.dropping = Some(Why::ListenerLag);
         }
         if is_over {
+            let why = copy.ended_for();
             self.copy = None;
-            self.dropping = Some(Why::NotDelivered);
+            (self.not_opened, self.dropping) = (why, Some(why));
         }
     }
 }

@@ -22,11 +22,16 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 pub(super) use self::ending::drain;
-use self::{dial::connect, outstanding::Outstanding, queue::Queue};
+use self::{
+    dial::{Undialed, connect},
+    outstanding::Outstanding,
+    queue::Queue,
+};
 use super::{
     budget::Share,
     http1::{answer::AnswerFollower, head::RequestKind},
     live_rule::{LiveRule, Why},
+    sockets::Slot,
 };
 use crate::control::mirror_status::Presence;
 
@@ -34,7 +39,7 @@ use crate::control::mirror_status::Presence;
 /// listener that is stopped under thousands of connections a second costs no more than the budget.
 const WAITING_BYTES: usize = 6 << 10;
 
-type Dialing = Pin<Box<dyn Future<Output = Result<TcpStream, Presence>>>>;
+type Dialing = Pin<Box<dyn Future<Output = Result<TcpStream, Undialed>>>>;
 
 enum Stage {
     Dialing(Dialing),
@@ -59,6 +64,7 @@ enum Plan {
 pub(super) struct Copy {
     rule: Arc<LiveRule>,
     stage: Stage,
+    _slot: Slot,
     plan: Plan,
     share: Share,
     /// Held: what the socket did not take.
@@ -76,6 +82,8 @@ pub(super) struct Copy {
     /// What is pushed is no HTTP/1: it is whole only as a whole.
     raw: bool,
     has_opened: bool,
+    /// Once it is over: why it could not go on.
+    ended_for: Why,
     has_shut: bool,
     listener_finished: bool,
     /// The listener does not answer: it is told of the client's end all the same.
@@ -88,7 +96,13 @@ pub(super) struct Copy {
 
 impl Copy {
     /// Begins to connect; `None` when too much waits for listeners. `header` goes ahead of everything.
-    pub(super) fn dial(rule: Arc<LiveRule>, listener: SocketAddr, share: Share, header: &[u8]) -> Option<Self> {
+    pub(super) fn dial(
+        rule: Arc<LiveRule>,
+        listener: SocketAddr,
+        share: Share,
+        slot: Slot,
+        header: &[u8],
+    ) -> Option<Self> {
         if !share.admits(WAITING_BYTES) {
             return None;
         }
@@ -99,6 +113,7 @@ impl Copy {
             outstanding: Outstanding::new(Arc::clone(&rule)),
             rule,
             stage: Stage::Dialing(Box::pin(connect(listener))),
+            _slot: slot,
             plan: Plan::Going,
             share,
             queue,
@@ -110,6 +125,7 @@ impl Copy {
             answers: None,
             raw: true,
             has_opened: false,
+            ended_for: Why::NotDelivered,
             has_shut: false,
             listener_finished: false,
             waits_no_more: false,
@@ -122,6 +138,11 @@ impl Copy {
 
     pub(super) const fn has_opened(&self) -> bool {
         self.has_opened
+    }
+
+    /// Why it could not go on, once it is over.
+    pub(super) const fn ended_for(&self) -> Why {
+        self.ended_for
     }
 
     /// Whether nothing more can be pushed.

@@ -15,12 +15,14 @@ use tokio::{
 };
 
 use super::{
+    Mirror,
     frames::{Frames, Piece},
     live_rule::{LiveRule, Why},
+    sockets::{self, Slot},
 };
 use crate::control::{
     mirror_message::{Listener, PrintedEvent},
-    mirror_status::Presence,
+    mirror_status::{NoticeKind, Presence},
 };
 
 /// A flow without a datagram for this long gives its socket back; its next one has another port.
@@ -29,37 +31,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 const BINDS: usize = 8;
 
 /// Carries a flow until its end.
-pub(super) async fn carry(rule: &Arc<LiveRule>, flow: &MirrorHeader, mut recv: RecvStream, first: Bytes) {
-    let off = rule.off();
-    let mut delivery = Delivery { rule, flow, socket: None, partial: BytesMut::new() };
-    let mut frames = Frames::default();
-    let mut chunk = first;
-    loop {
-        match delivery.chunk(&mut frames, chunk).await {
-            Ok(Going::On) => {}
-            Ok(Going::Over) => return,
-            Err(()) => {
-                tracing::debug!("the gateway sent a mirrored UDP flow that cannot be read");
-                let _ = recv.stop(STREAM_MALFORMED);
-                return;
-            }
-        }
-        let idle_at = Instant::now() + IDLE_TIMEOUT;
-        chunk = loop {
-            tokio::select! {
-                biased;
-                () = off.cancelled() => {
-                    let _ = recv.stop(FLOW_RESET);
-                    return;
-                }
-                read = recv.read_chunk(usize::MAX, true) => match read {
-                    Ok(Some(chunk)) => break chunk.bytes,
-                    Ok(None) | Err(_) => return,
-                },
-                () = sleep_until(idle_at), if delivery.socket.is_some() => delivery.socket = None,
-                () = discard_answers(delivery.socket.as_ref(), rule), if delivery.socket.is_some() => {}
-            }
-        };
+pub(super) async fn carry(mirror: &Mirror, rule: &Arc<LiveRule>, flow: &MirrorHeader, recv: RecvStream, first: Bytes) {
+    let partial = BytesMut::new();
+    let mut delivery = Delivery { mirror, rule, flow, socket: None, was_opened: false, is_crowded: false, partial };
+    delivery.carry(recv, first).await;
+    if delivery.is_crowded && !delivery.was_opened {
+        rule.losses(Why::ListenerLag).flows.increment();
     }
 }
 
@@ -68,15 +45,58 @@ enum Going {
     Over,
 }
 
+struct Open {
+    socket: UdpSocket,
+    _slot: Slot,
+}
+
 struct Delivery<'a> {
+    mirror: &'a Mirror,
     rule: &'a Arc<LiveRule>,
     flow: &'a MirrorHeader,
-    socket: Option<UdpSocket>,
+    socket: Option<Open>,
+    /// It had a socket at least once,
+    was_opened: bool,
+    /// and at least once there was no descriptor for one.
+    is_crowded: bool,
     /// A datagram that came in several chunks.
     partial: BytesMut,
 }
 
 impl Delivery<'_> {
+    async fn carry(&mut self, mut recv: RecvStream, first: Bytes) {
+        let off = self.rule.off();
+        let mut frames = Frames::default();
+        let mut chunk = first;
+        loop {
+            match self.chunk(&mut frames, chunk).await {
+                Ok(Going::On) => {}
+                Ok(Going::Over) => return,
+                Err(()) => {
+                    tracing::debug!("the gateway sent a mirrored UDP flow that cannot be read");
+                    let _ = recv.stop(STREAM_MALFORMED);
+                    return;
+                }
+            }
+            let idle_at = Instant::now() + IDLE_TIMEOUT;
+            chunk = loop {
+                tokio::select! {
+                    biased;
+                    () = off.cancelled() => {
+                        let _ = recv.stop(FLOW_RESET);
+                        return;
+                    }
+                    read = recv.read_chunk(usize::MAX, true) => match read {
+                        Ok(Some(chunk)) => break chunk.bytes,
+                        Ok(None) | Err(_) => return,
+                    },
+                    () = sleep_until(idle_at), if self.socket.is_some() => self.socket = None,
+                    () = discard_answers(self.socket.as_ref(), self.rule), if self.socket.is_some() => {}
+                }
+            };
+        }
+    }
+
     async fn chunk(&mut self, frames: &mut Frames, mut chunk: Bytes) -> Result<Going, ()> {
         loop {
             match frames.next(&mut chunk).map_err(|_| ())? {
@@ -105,14 +125,7 @@ impl Delivery<'_> {
         let taken = match self.rule.spec.listener {
             _ if !self.rule.is_on() => Err(Why::SwitchedOff),
             Listener::Print => Ok(()),
-            Listener::At(listener) => self.send(listener, datagram).await.map_err(|error| {
-                // A datagram that is too large for the way says nothing about the listener.
-                if error.raw_os_error() != Some(libc::EMSGSIZE) {
-                    let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-                    self.rule.found_listener(if refused { Presence::Refused } else { Presence::Unreachable });
-                }
-                Why::NotDelivered
-            }),
+            Listener::At(listener) => self.send(listener, datagram).await.map_err(|error| self.failed(&error)),
         };
         match taken {
             Ok(()) => {
@@ -126,12 +139,31 @@ impl Delivery<'_> {
         }
     }
 
+    fn failed(&mut self, error: &io::Error) -> Why {
+        if sockets::ran_out(error) {
+            if !std::mem::replace(&mut self.is_crowded, true) {
+                self.rule.notice(NoticeKind::Descriptors);
+            }
+            return Why::ListenerLag;
+        }
+        // A datagram that is too large for the way says nothing about the listener.
+        if error.raw_os_error() != Some(libc::EMSGSIZE) {
+            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+            self.rule.found_listener(if refused { Presence::Refused } else { Presence::Unreachable });
+        }
+        Why::NotDelivered
+    }
+
     async fn send(&mut self, listener: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => open(listener).await?,
+        let open = match self.socket.take() {
+            Some(open) => open,
+            None => {
+                let slot = self.mirror.sockets.claim().ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
+                Open { socket: open(listener).await?, _slot: slot }
+            }
         };
-        let socket = self.socket.insert(socket);
+        self.was_opened = true;
+        let socket = &self.socket.insert(open).socket;
         // On this machine a refusal is known as soon as a datagram was sent; from another one it comes for an earlier one.
         let sent = match socket.send(datagram).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(datagram).await,
@@ -169,8 +201,8 @@ async fn open(listener: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Reads what the listener answers until there is nothing more.
-async fn discard_answers(socket: Option<&UdpSocket>, rule: &LiveRule) {
-    let Some(socket) = socket else { return };
+async fn discard_answers(open: Option<&Open>, rule: &LiveRule) {
+    let Some(Open { socket, .. }) = open else { return };
     // An error here is a refusal, which the next send tells as well.
     if socket.readable().await.is_err() {
         return;

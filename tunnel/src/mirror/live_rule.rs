@@ -2,6 +2,7 @@
 //! flows writes it, the one that answers commands reads it. Before: [`super::rules`]; after: [`super::connection`], [`super::datagrams`].
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
@@ -12,7 +13,7 @@ use std::{
 use link::rules::Loss;
 use tokio_util::sync::CancellationToken;
 
-use super::print::Printers;
+use super::{print::Printers, sockets};
 use crate::control::{
     counters::Counter,
     mirror_message::NewRule,
@@ -160,7 +161,7 @@ impl LiveRule {
     pub(super) fn notices(&self) -> Vec<Notice> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let told = found.notices.iter();
-        told.map(|(&kind, &connections)| Notice { kind, connections, text: explain(kind).to_owned() }).collect()
+        told.map(|(&kind, &connections)| Notice { kind, connections, text: explain(kind).into_owned() }).collect()
     }
 
     pub(super) fn delivery(&self) -> Delivery {
@@ -183,21 +184,25 @@ impl LiveRule {
     }
 }
 
-const fn explain(kind: NoticeKind) -> &'static str {
+fn explain(kind: NoticeKind) -> Cow<'static, str> {
     match kind {
-        NoticeKind::Tls => {
-            "the connections are encrypted (TLS): they are copied as they are, and a listener can't read them without the target's \
-             key; mirror the port behind whatever ends TLS, such as a sidecar's or the program's own port"
-        }
-        NoticeKind::Http2Joined => {
-            "HTTP/2 connections that were open before the rule can't be joined, for the state of their header compression is not \
-             known: new ones are copied; restart a client to see its requests"
-        }
-        NoticeKind::AmbiguousFraming => {
-            "requests were sent whose lengths two programs may read differently (both Content-Length and Transfer-Encoding, folded \
-             lines, broken chunks): they are copied as they are, and neither counted nor joined again"
-        }
-        NoticeKind::Other => "something newer than this adit was seen",
+        NoticeKind::Tls => "the connections are encrypted (TLS): they are copied as they are, and a listener can't read them without the \
+                            target's key; mirror the port behind whatever ends TLS, such as a sidecar's or the program's own port"
+            .into(),
+        NoticeKind::Http2Joined => "HTTP/2 connections that were open before the rule can't be joined, for the state of their header \
+                                    compression is not known: new ones are copied; restart a client to see its requests"
+            .into(),
+        NoticeKind::AmbiguousFraming => "requests were sent whose lengths two programs may read differently (both Content-Length and \
+                                         Transfer-Encoding, folded lines, broken chunks): they are copied as they are, and neither counted \
+                                         nor joined again"
+            .into(),
+        NoticeKind::Descriptors => format!(
+            "this session may have {} files open, and no more of them can be sockets to listeners: what comes beyond is not copied; \
+             raise the limit before adit connect (ulimit -Hn, LimitNOFILE= of systemd), or narrow the rule with --sample",
+            sockets::limit()
+        )
+        .into(),
+        NoticeKind::Other => "something newer than this adit was seen".into(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The mirror on a real link, with a gateway that says what each test tells it, and listeners on loopback.
 
+mod crowded;
 mod others;
 mod requests;
 mod world;
@@ -12,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
-use self::world::{CLIENT, Flow, MIDDLE, in_world};
+use self::world::{CLIENT, Flow, MIDDLE, in_world, in_world_of};
 use super::*;
 use crate::control::{
     mirror_message::{Existing, Listener, PrintedEvent, Selector},

@@ -43,7 +43,10 @@ impl Connection {
                 Outcome::Said(End::Reset) => copy.abort(),
                 Outcome::Said(End::Gone) | Outcome::Lost | Outcome::Malformed | Outcome::Off => copy.abandon(why),
             }
-            self.was_opened |= copy::drain(copy).await;
+            match copy::drain(copy).await {
+                Ok(()) => self.was_opened = true,
+                Err(why) => self.not_opened = why,
+            }
         }
         if !self.was_opened {
             self.rule.losses(self.not_opened).flows.increment();

@@ -11,7 +11,11 @@ use std::{
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Copy, Plan, Presence, Queue, Stage, Why, dial::reset};
+use super::{
+    Copy, Plan, Presence, Queue, Stage, Why,
+    dial::{Undialed, reset},
+};
+use crate::control::mirror_status::NoticeKind;
 
 /// Slices given to one `writev`.
 const SLICES: usize = 64;
@@ -35,7 +39,11 @@ impl Copy {
                     self.has_opened = true;
                     self.charge();
                 }
-                Err(presence) => {
+                Err(Undialed::NoDescriptor) => {
+                    self.rule.notice(NoticeKind::Descriptors);
+                    self.over(Why::ListenerLag);
+                }
+                Err(Undialed::Found(presence)) => {
                     self.rule.found_listener(presence);
                     self.over(Why::NotDelivered);
                 }
@@ -179,6 +187,7 @@ impl Copy {
         if matches!(std::mem::replace(&mut self.stage, Stage::Over), Stage::Over) {
             return;
         }
+        self.ended_for = why;
         let held = self.pushed - self.written.max(self.own).min(self.pushed);
         self.rule.losses(why).bytes.add(held);
         self.pushed = self.written;

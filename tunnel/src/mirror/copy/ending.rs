@@ -81,8 +81,8 @@ impl Copy {
     }
 }
 
-/// Brings a copy to its end, as far as that may take; switching its rule off ends it at once. Says whether the listener took it.
-pub(in crate::mirror) async fn drain(mut copy: Copy) -> bool {
+/// Brings a copy to its end, as far as that may take; switching its rule off ends it at once. Says why if no listener took it.
+pub(in crate::mirror) async fn drain(mut copy: Copy) -> Result<(), Why> {
     let most = if copy.plan == Plan::Finish { FINISH_TIMEOUT } else { RESET_TIMEOUT };
     let off = copy.rule.off();
     if copy.plan == Plan::Finish {
@@ -100,5 +100,5 @@ pub(in crate::mirror) async fn drain(mut copy: Copy) -> bool {
             copy.over(Why::ListenerLag);
         }
     }
-    copy.has_opened
+    if copy.has_opened { Ok(()) } else { Err(copy.ended_for) }
 }

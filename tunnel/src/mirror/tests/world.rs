@@ -24,6 +24,9 @@ pub(super) const CLIENT: &str = "10.1.0.9:4711";
 pub(super) const PUSHED: FrameKind = FrameKind::Bytes { starts_segment: true, pushed: true };
 pub(super) const MIDDLE: FrameKind = FrameKind::Bytes { starts_segment: false, pushed: true };
 
+/// Files that the session of most tests takes itself to be allowed.
+const FILES: usize = 1_024;
+
 pub(super) struct World {
     pub(super) mirror: Rc<Mirror>,
     gateway: Arrived,
@@ -33,15 +36,20 @@ pub(super) struct World {
 
 /// Runs a test with a mirror that may hold so many bytes.
 pub(super) fn in_world<F: Future>(budget: usize, body: impl FnOnce(Rc<World>) -> F) -> F::Output {
+    in_world_of(budget, FILES, body)
+}
+
+/// Runs a test with a mirror in a process that may have so many files open.
+pub(super) fn in_world_of<F: Future>(budget: usize, files: usize, body: impl FnOnce(Rc<World>) -> F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let world = Rc::new(World::start(budget).await);
+        let world = Rc::new(World::start(budget, files).await);
         tokio::time::timeout(Duration::from_secs(60), body(world)).await.expect("the test ends in time")
     })
 }
 
 impl World {
-    async fn start(budget: usize) -> Self {
+    async fn start(budget: usize, files: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (now, tasks) = (SystemTime::now(), TaskTracker::new());
         let authority = Authority::open_or_create(dir.path(), now).unwrap();
@@ -62,7 +70,8 @@ impl World {
         let (link, gateway) = tokio::join!(dialer.dial(), listener.accept());
         let link = link.unwrap();
         let status = Arc::default();
-        let mirror = Rc::new(Mirror { status, budget: Budget::new(budget), tasks });
+        let (budget, sockets) = (Budget::new(budget), Sockets::new(files));
+        let mirror = Rc::new(Mirror { status, budget, sockets, tasks });
         tokio::task::spawn_local(accept(Rc::clone(&mirror), link.connection.clone()));
         let next_client = Cell::new(1);
         Self { mirror, gateway: gateway.unwrap(), next_client, _ends: (link, listener, dir) }
