@@ -12,7 +12,11 @@ use link::{
 use quinn::RecvStream;
 use tokio::time::timeout;
 
-use super::{Mirror, connection, datagrams};
+use super::{
+    Mirror, connection, datagrams,
+    frames::{Frames, Piece},
+    live_rule::{LiveRule, Why},
+};
 
 /// A gateway writes a header at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,17 +29,39 @@ pub(super) async fn carry(mirror: &Rc<Mirror>, first: Bytes, mut recv: RecvStrea
         return;
     };
     // A flow may still be on its way when its rule is switched off or taken away.
-    let rule = mirror.status.mirror.live(flow.rule).filter(|rule| rule.is_on());
-    let Some(rule) = rule.filter(|rule| rule.spec.protocol == flow.protocol) else {
+    let rule = mirror.status.mirror.live(flow.rule).filter(|rule| rule.spec.protocol == flow.protocol);
+    let Some(rule) = rule else {
         let _ = recv.stop(FLOW_RESET);
         return;
     };
+    if !rule.is_on() {
+        count_late(&rule, rest);
+        let _ = recv.stop(FLOW_RESET);
+        return;
+    }
     rule.counts.open.add(1);
     match flow.protocol {
         RuleProtocol::Tcp => connection::carry(mirror, &rule, flow, recv, rest).await,
         RuleProtocol::Udp => datagrams::carry(mirror, &rule, &flow, recv, rest).await,
     }
     rule.counts.open.sub(1);
+}
+
+/// Counts a flow whose rule is off, with what of it is here.
+fn count_late(rule: &LiveRule, mut here: Bytes) {
+    let (mut frames, losses) = (Frames::default(), rule.losses(Why::SwitchedOff));
+    losses.flows.increment();
+    while let Ok(Some(piece)) = frames.next(&mut here) {
+        match piece {
+            Piece::Bytes { bytes, .. } => losses.bytes.add(bytes.len() as u64),
+            Piece::Datagram { bytes, is_last } => {
+                losses.bytes.add(bytes.len() as u64);
+                losses.datagrams.add(is_last.into());
+            }
+            Piece::Gap(_) => {}
+            Piece::End(_) => return,
+        }
+    }
 }
 
 /// The header, and what was read behind it. It nearly always is in the first chunk.

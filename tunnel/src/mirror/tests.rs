@@ -170,6 +170,13 @@ fn off_silences_what_is_open_and_on_its_way() {
         assert!(socket.read(&mut [0; 8]).await.is_err());
         assert!(flow.is_stopped().await);
         assert!(world.flow(rule, true).await.is_stopped().await);
+        let mut late = Vec::new();
+        world.header(rule, true).encode(&mut late);
+        late.extend_from_slice(&link::mirrored::FrameHeader { kind: MIDDLE, len: 4 }.encode());
+        late.extend_from_slice(b"late");
+        assert!(world.stream(&late).await.is_stopped().await);
+        let late = world.status(rule).delivery.switched_off;
+        assert!(late.flows == 2 && late.bytes >= 4, "{late:?}");
         world.mirror.status.mirror.switch(true, &Selector::All);
         let mut flow = world.flow(rule, true).await;
         flow.bytes(b"again").await;
