@@ -208,10 +208,19 @@ impl RequestFollower {
         self.release(Bytes::new(), out);
     }
 
-    /// Gives up what is held back, for the sake of memory: a request on trial is not joined, a head that does not end is not followed.
+    /// Gives up what is held back, for the sake of memory: a request on trial is not joined, one whose head is not whole is missed and the
+    /// next one sought, and a connection that begins with a head that does not end is not followed.
     pub fn relieve(&mut self, out: &mut Vec<Step>) {
         self.reject(out);
-        if self.held() > 0 {
+        let held = self.held();
+        if held == 0 {
+            return;
+        }
+        if self.has_begun {
+            self.forget();
+            self.state = State::Seeking;
+            out.extend([Step::Missed, Step::Stray(held as u64)]);
+        } else {
             self.release(Bytes::new(), out);
         }
     }

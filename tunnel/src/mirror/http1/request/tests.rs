@@ -242,6 +242,23 @@ fn a_head_without_an_end_is_let_go() {
 }
 
 #[test]
+fn a_head_that_may_not_be_held_is_missed_and_the_next_request_is_followed() {
+    let (mut follower, mut steps) = (RequestFollower::from_start(), Vec::new());
+    let (first, next) = ("GET /a HTTP/1.1\r\n\r\n", "GET /c HTTP/1.1\r\n\r\n");
+    for piece in [first, "GET /b HTTP/1.1\r\nA: "] {
+        follower.take(Bytes::copy_from_slice(piece.as_bytes()), PUSHED, &mut steps);
+    }
+    follower.relieve(&mut steps);
+    assert_eq!(follower.held(), 0);
+    for piece in ["b\r\n\r\n", next] {
+        follower.take(Bytes::copy_from_slice(piece.as_bytes()), PUSHED, &mut steps);
+    }
+    let seen = seen(steps);
+    assert_eq!(seen.whole, [first.as_bytes(), next.as_bytes()]);
+    assert_eq!((seen.missed, seen.stray, seen.raw.len()), (1, 25, 0));
+}
+
+#[test]
 fn what_is_held_back_keeps_no_buffer_and_costs_what_is_told() {
     let head = b"POST / HTTP/1.1\r\nContent-Length: 200000\r\n\r\n";
     let on_trial = Bytes::from([head.as_slice(), &[b'x'; 100_000]].concat());
