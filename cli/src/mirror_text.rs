@@ -64,6 +64,23 @@ pub(crate) fn word(standing: &Standing) -> (Style, &'static str) {
     }
 }
 
+/// As [`word`], of a rule whose replicas are known: one that is on at the gateway, but copied nowhere, is not on.
+pub(crate) fn word_of(standing: &Standing, replicas: &[ReplicaStatus]) -> (Style, &'static str) {
+    let mut there =
+        replicas.iter().map(|replica| &replica.state).filter(|state| **state != ReplicaState::Gone).peekable();
+    let is_copied = there.peek().is_none() || there.clone().any(|state| *state == ReplicaState::Tapped);
+    if *standing != Standing::On || is_copied {
+        return word(standing);
+    }
+    if there.clone().any(|state| *state == ReplicaState::Starting) {
+        (WARN, "starting")
+    } else if there.any(|state| *state == ReplicaState::Silent) {
+        (WARN, "silent")
+    } else {
+        (BAD, "failed")
+    }
+}
+
 /// What is said of a target without a replica.
 pub(crate) const NO_REPLICA: &str = "the target has no replica now: they are copied when they come";
 
@@ -84,11 +101,11 @@ pub(crate) fn why(standing: &Standing) -> Option<String> {
 
 /// What a rule's making is told with: a few aligned lines.
 pub(crate) fn made(reply: &RuleReply, status: Option<&RuleStatus>, listens: Option<bool>) -> String {
-    let mut text = changed(reply);
+    let replicas = status.map(|status| status.replicas.as_slice()).unwrap_or_default();
+    let mut text = headed(word_of(&reply.standing, replicas), &reply.rule);
     if reply.standing == Standing::NoReplica {
         row(&mut text, "", &styled(WARN, NO_REPLICA));
     }
-    let replicas = status.map(|status| status.replicas.as_slice()).unwrap_or_default();
     if !replicas.is_empty() {
         row(&mut text, "replicas", &list(replicas.iter().map(replica)));
     }
@@ -107,8 +124,11 @@ pub(crate) fn made(reply: &RuleReply, status: Option<&RuleStatus>, listens: Opti
 
 /// One line for what a command changed.
 pub(crate) fn changed(reply: &RuleReply) -> String {
-    let (style, word) = word(&reply.standing);
-    format!("{} {}\n", styled(style, format_args!("{word:<9}")), name(&reply.rule))
+    headed(word(&reply.standing), &reply.rule)
+}
+
+fn headed((style, word): (Style, &str), rule: &NewRule) -> String {
+    format!("{} {}\n", styled(style, format_args!("{word:<9}")), name(rule))
 }
 
 fn listener(address: SocketAddr, listens: Option<bool>) -> String {
@@ -143,15 +163,15 @@ pub(crate) fn table(rules: &[RuleStatus]) -> String {
             .fold((0, 0), |(open, all), replica| (open + replica.connections.open, all + replica.connections.all));
         let there = status.replicas.iter().filter(|replica| replica.state != ReplicaState::Gone);
         [
-            word(&status.standing).1.to_owned(),
+            word_of(&status.standing, &status.replicas).1.to_owned(),
             status.rule.target.clone(),
             port(&status.rule),
             status.rule.listener.to_string(),
             format!("{open} open of {all}"),
-            list(there.map(|replica| replica.name.as_str())),
+            list(there.map(replica)),
         ]
     }));
-    let styles = std::iter::once(DIM).chain(rules.iter().map(|status| word(&status.standing).0));
+    let styles = std::iter::once(DIM).chain(rules.iter().map(|status| word_of(&status.standing, &status.replicas).0));
     let mut text = String::new();
     for (cells, style) in rows.iter().zip(styles) {
         let padded = cells.iter().enumerate().map(|(column, cell)| {
@@ -245,6 +265,25 @@ pub(crate) mod tests {
         let expected = "shop/deploy/web 8080/udp -> 127.0.0.1:3000, replica web-1, 10% of the connections, \
                         at most 1.0 MiB/s, new connections only";
         assert_eq!(name(&narrow), expected);
+    }
+
+    #[test]
+    fn the_table_says_which_replicas_are_not_copied() {
+        let (mut half, mut none, mut silent) = (status(), status(), status());
+        let failed = ReplicaState::Failed { reason: "no such namespace".to_owned() };
+        half.replicas[1].state = failed.clone();
+        none.replicas.iter_mut().for_each(|replica| replica.state = failed.clone());
+        silent.replicas[0].state = ReplicaState::Silent;
+        silent.replicas[1].state = ReplicaState::Gone;
+        let text = plain(&table(&[half, none, silent]));
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        for (line, word, replicas) in [
+            (lines[0], "on ", "web-1, web-2 (failed)"),
+            (lines[1], "failed ", "web-1 (failed), web-2 (failed)"),
+            (lines[2], "silent ", "web-1 (silent)"),
+        ] {
+            assert!(line.starts_with(word) && line.ends_with(replicas), "{text}");
+        }
     }
 
     #[test]

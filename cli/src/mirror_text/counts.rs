@@ -10,7 +10,7 @@ use tunnel::control::{
     status::unix_now,
 };
 
-use super::{name, why, word};
+use super::{name, why, word_of};
 use crate::{
     output::{BAD, DIM, WARN, styled},
     text::{bytes, duration, list, row, utc_time},
@@ -18,7 +18,7 @@ use crate::{
 
 /// All that is to be said about a rule.
 pub(crate) fn rule(text: &mut String, status: &RuleStatus) {
-    let (style, word) = word(&status.standing);
+    let (style, word) = word_of(&status.standing, &status.replicas);
     row(text, "mirror", &format!("{} {}{}", styled(style, word), name(&status.rule), delivered(status)));
     if let Some(why) = why(&status.standing) {
         row(text, "", &styled(WARN, why));
