@@ -185,6 +185,12 @@ pub fn is_requested(log: &RequestLog, path: &str) -> bool {
 pub fn accounted(rule: &RuleStatus) -> u64 {
     let lost: u64 = rule.replicas.iter().flat_map(|replica| replica.lost.values()).map(|loss| loss.bytes).sum();
     let delivery = &rule.delivery;
-    let kept_back = [delivery.listener_lag, delivery.not_delivered, delivery.not_joined, delivery.switched_off];
+    let kept_back = [
+        delivery.listener_lag,
+        delivery.not_delivered,
+        delivery.not_joined,
+        delivery.switched_off,
+        delivery.source_gone,
+    ];
     delivery.bytes + lost + kept_back.iter().map(|loss| loss.bytes).sum::<u64>()
 }

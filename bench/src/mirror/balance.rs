@@ -86,6 +86,7 @@ fn shown(rule: &RuleStatus) -> Shown {
         ("not delivered", delivery.not_delivered),
         ("not joined", delivery.not_joined),
         ("switched off", delivery.switched_off),
+        ("source gone", delivery.source_gone),
     ];
     let here = here.into_iter().map(|(reason, loss)| (reason.to_owned(), loss.bytes));
     lost.chain(here).filter(|(_, bytes)| *bytes > 0).collect()

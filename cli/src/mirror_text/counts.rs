@@ -140,6 +140,7 @@ fn undelivered(delivery: &Delivery) -> Vec<String> {
         (delivery.not_delivered, "nothing listened, or it ended the connection"),
         (delivery.not_joined, "the start of the message was not copied"),
         (delivery.switched_off, "came after the rule was switched off"),
+        (delivery.source_gone, "the gateway, its tap or the permission went"),
     ];
     let losses = losses.into_iter().filter(|(loss, _)| *loss != Loss::default());
     losses.map(|(loss, why)| format!("not delivered: {} ({why})", amount(loss))).collect()
@@ -182,6 +183,7 @@ mod tests {
         status.replicas[0].lost.insert(LossReason::Lag, Loss { bytes: 3 << 20, ..Loss::default() });
         status.replicas[0].lost.insert(LossReason::Sample, Loss { flows: 9, ..Loss::default() });
         status.delivery.not_delivered = Loss { bytes: 512, ..Loss::default() };
+        status.delivery.source_gone = Loss { flows: 3, ..Loss::default() };
         (status.delivery.requests.delivered, status.delivery.requests.missed) = (7, 2);
         status.listener_state.listener = Presence::Refused;
         status.holes.push(Hole { since_unix: 3_600, until_unix: Some(3_602) });
@@ -192,6 +194,7 @@ mod tests {
             "did not keep up: 3.0 MiB",
             "left out by --sample: 9 flows",
             "not delivered: 512 B (nothing listened",
+            "not delivered: 3 flows (the gateway, its tap or the permission went)",
             "from 01:00:00Z to 01:00:02Z (2.0 s)",
             "notice    port 8080 is TLS",
         ] {

@@ -74,7 +74,7 @@ pub struct Connections {
     pub from_middle: u64,
 }
 
-/// What the listener got of what arrived here. `bytes` and the bytes of the four losses add up to what arrived.
+/// What the listener got of what arrived here. `bytes` and the bytes of the losses add up to what arrived.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Delivery {
@@ -94,6 +94,8 @@ pub struct Delivery {
     pub not_joined: Loss,
     /// Arrived after the rule was switched off.
     pub switched_off: Loss,
+    /// Not delivered: the gateway, its tap or the permission went while the connection was open. The listener's was reset.
+    pub source_gone: Loss,
     /// HTTP/1 requests, on connections that are followed.
     pub requests: Requests,
 }

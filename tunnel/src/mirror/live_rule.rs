@@ -51,6 +51,7 @@ pub(super) struct Counts {
     pub(super) not_delivered: LossCounts,
     pub(super) not_joined: LossCounts,
     pub(super) switched_off: LossCounts,
+    pub(super) source_gone: LossCounts,
     pub(super) requests_delivered: Counter,
     pub(super) requests_missed: Counter,
     pub(super) requests_in_flight: Gauge,
@@ -91,6 +92,7 @@ pub(super) enum Why {
     NotDelivered,
     NotJoined,
     SwitchedOff,
+    SourceGone,
 }
 
 impl LiveRule {
@@ -133,6 +135,7 @@ impl LiveRule {
             Why::NotDelivered => &self.counts.not_delivered,
             Why::NotJoined => &self.counts.not_joined,
             Why::SwitchedOff => &self.counts.switched_off,
+            Why::SourceGone => &self.counts.source_gone,
         }
     }
 
@@ -175,6 +178,7 @@ impl LiveRule {
             not_delivered: counts.not_delivered.snapshot(),
             not_joined: counts.not_joined.snapshot(),
             switched_off: counts.switched_off.snapshot(),
+            source_gone: counts.source_gone.snapshot(),
             requests: Requests {
                 delivered: counts.requests_delivered.value(),
                 missed: counts.requests_missed.value(),

@@ -31,8 +31,10 @@ impl Connection {
                 let _ = self.recv.stop(FLOW_RESET);
             }
         }
-        let why = if outcome == Outcome::Off { Why::SwitchedOff } else { Why::NotDelivered };
-        self.rule.losses(why).bytes.add(self.follower.held() as u64);
+        let why = if outcome == Outcome::Off { Why::SwitchedOff } else { Why::SourceGone };
+        // What has ended by itself leaves nothing held: a start that was never proven to be one.
+        let of_held = if outcome == Outcome::Off { Why::SwitchedOff } else { Why::NotJoined };
+        self.rule.losses(of_held).bytes.add(self.follower.held() as u64);
         self.tell_end(outcome);
         if self.copy.is_none() && self.in_request && self.dropping.is_none() {
             self.rule.counts.requests_missed.increment();
