@@ -23,7 +23,7 @@ use netstack::{
 use super::{
     batch::Batch,
     clock,
-    fragments::Fragments,
+    fragments::{First, Fragments},
     left_out::{LeftOut, Sign},
     local::Local,
     ports::Ports,
@@ -142,7 +142,7 @@ impl Flows {
             }
             IpProtocol::Udp => {
                 let Some(datagram) = self.datagram(&packet, now) else { return };
-                let number = self.udp_flow(&datagram, times, batch);
+                let number = self.udp_flow((datagram.client, datagram.server), times, batch);
                 for payload in datagram.pieces(frame.datagram_bytes) {
                     batch.datagram(number, payload);
                 }
@@ -154,10 +154,11 @@ impl Flows {
     /// Does what is due; see [`Flows::poll_at`].
     pub(super) fn timeout(&mut self, now: Moment, batch: &mut Batch<'_>) {
         let Self { ports, tcp, udp, fragments, .. } = self;
+        fragments.expire(now);
         let times = Times { now, seen_unix_micros: clock::unix_nanos() / 1_000 };
         tcp.timeout(now, &mut |id, event| tcp_event(ports, batch, id, event, times));
         udp.expire(now, |number| batch.end(number, FrameKind::Gone));
-        fragments.expire(now);
+        self.tell_missing(times, batch);
     }
 
     /// When [`Flows::timeout`] is due.
@@ -208,10 +209,13 @@ impl Flows {
 
     fn fragment(&mut self, packet: &Packet<'_>, times: Times, batch: &mut Batch<'_>) {
         let Some(fragment) = packet.fragment() else { return };
-        if fragment.offset == 0 && !self.wants_first(packet) {
+        let first = if fragment.offset == 0 { self.first(packet) } else { None };
+        if fragment.offset == 0 && first.is_none() {
             return;
         }
-        let Some(whole) = self.fragments.add(packet, fragment, times.now) else { return };
+        let whole = self.fragments.add(packet, fragment, first, times.now);
+        self.tell_missing(times, batch);
+        let Some(whole) = whole else { return };
         // It was finished before the packet was cut.
         let Some(packet) = Packet::parse_captured(&whole).ok().filter(checksum_holds) else {
             self.stats.malformed += 1;
@@ -224,23 +228,39 @@ impl Flows {
             tcp.segment(&segment, times.now, &mut |id, event| tcp_event(ports, batch, id, owned(event), times));
         } else if packet.protocol() == IpProtocol::Udp {
             let Some(datagram) = self.datagram(&packet, times.now) else { return };
-            let number = self.udp_flow(&datagram, times, batch);
+            let number = self.udp_flow((datagram.client, datagram.server), times, batch);
             let range = datagram.at_in(packet);
             batch.own_datagram(number, whole, range);
         }
     }
 
-    /// Whether a first fragment is of a port with a rule.
-    fn wants_first(&self, packet: &Packet<'_>) -> bool {
+    /// What a first fragment shows, if it is of a port with a rule.
+    fn first(&self, packet: &Packet<'_>) -> Option<First> {
         let protocol = match packet.protocol() {
             IpProtocol::Tcp => RuleProtocol::Tcp,
             IpProtocol::Udp => RuleProtocol::Udp,
-            IpProtocol::Icmpv4 | IpProtocol::Icmpv6 => return false,
+            IpProtocol::Icmpv4 | IpProtocol::Icmpv6 => return None,
         };
-        let Some(&[a, b, c, d]) = packet.payload().first_chunk() else { return false };
+        // Any fragment but the last has eight bytes at least.
+        let &[a, b, c, d, e, f, _, _] = packet.payload().first_chunk()?;
         let client = SocketAddr::new(packet.source(), u16::from_be_bytes([a, b]));
         let server = SocketAddr::new(packet.destination(), u16::from_be_bytes([c, d]));
-        self.ports.takes(protocol, client, server).is_some()
+        let bytes = usize::from(u16::from_be_bytes([e, f])).saturating_sub(UDP_HEADER_BYTES);
+        self.ports.takes(protocol, client, server).map(|_| First { protocol, client, server, bytes })
+    }
+
+    /// Says in its flow that a datagram is missing that was in too many fragments among others.
+    fn tell_missing(&mut self, times: Times, batch: &mut Batch<'_>) {
+        for First { protocol, client, server, bytes } in self.fragments.take_missing() {
+            match self.ports.takes(protocol, client, server) {
+                Some(true) => {
+                    let number = self.udp_flow((client, server), times, batch);
+                    batch.gap(number, Gap { reason: LossReason::Reassembly, bytes: bytes as u64, datagrams: 1 });
+                }
+                Some(false) => self.left_out.count((protocol, client, server), bytes, Sign::GoesOn, times.now),
+                None => {}
+            }
+        }
     }
 
     /// The packet's segment, if it is of a connection that is copied.
@@ -277,8 +297,12 @@ impl Flows {
     }
 
     /// The number of a datagram's flow, and what there is to say before the datagram.
-    fn udp_flow(&mut self, datagram: &Datagram<'_>, times: Times, batch: &mut Batch<'_>) -> FlowNumber {
-        let (client, server) = (datagram.client, datagram.server);
+    fn udp_flow(
+        &mut self,
+        (client, server): (SocketAddr, SocketAddr),
+        times: Times,
+        batch: &mut Batch<'_>,
+    ) -> FlowNumber {
         let seen = self.udp.datagram((client, server), times.now);
         if let Some(number) = seen.evicted {
             batch.end(number, FrameKind::Gone);

@@ -149,3 +149,75 @@ fn datagrams_that_were_sent_as_one_frame_are_several() {
         assert_eq!(heads, pieces * crate::tap::protocol::RECORD_HEADER_BYTES, "{payload} of {bytes}");
     }
 }
+
+const CLIENTS_BYTES: usize = 65_000;
+
+/// Fragments of a datagram of [`CLIENTS_BYTES`] that this client sends, as on a link of 1,500 bytes.
+fn fragments_of(client: u8) -> Vec<Vec<u8>> {
+    let whole = datagram(53, &vec![client; CLIENTS_BYTES]);
+    let parts: Vec<&[u8]> = whole[20..].chunks(1_480).collect();
+    let fragment = |(n, part): (usize, &&[u8])| {
+        let mut fragment = [&whole[..20], part].concat();
+        let len = u16::try_from(fragment.len()).unwrap();
+        fragment[2..4].copy_from_slice(&len.to_be_bytes());
+        let more = if n + 1 < parts.len() { 0x2000 } else { 0 };
+        fragment[6..8].copy_from_slice(&(u16::try_from(n * 185).unwrap() | more).to_be_bytes());
+        fragment[15] = client;
+        fragment
+    };
+    parts.iter().enumerate().map(fragment).collect()
+}
+
+/// How many datagrams are copied, and how many are said to be missing, when so many clients' fragments come mixed and some time passes.
+fn copied_and_missing(clients: u8, reversed: bool) -> (u64, u64) {
+    let mut flows = flows();
+    let mut sent: Vec<Vec<Vec<u8>>> = (1..=clients).map(fragments_of).collect();
+    if reversed {
+        sent.iter_mut().for_each(|fragments| fragments.reverse());
+    }
+    let mixed = (0..sent[0].len()).flat_map(|n| sent.iter().map(move |fragments| &fragments[n]));
+    let frames: Vec<Frame<'_>> = mixed.map(|fragment| frame(fragment, fragment.len())).collect();
+    let mut bytes = bytes::BytesMut::from(&written(&mut flows, &frames)[..]);
+    let mut batch = Batch::default();
+    flows.timeout(Moment::from_micros(20_000_000), &mut batch);
+    batch.slices().iter().for_each(|slice| bytes.extend_from_slice(slice));
+    let (mut decoder, mut copied, mut missing) = (crate::tap::protocol::Decoder::new(), 0, 0);
+    while let Some(record) = decoder.take(&mut bytes).unwrap() {
+        let crate::tap::protocol::Record::Flow(_, crate::tap::protocol::FromFlow::Frame { header, bytes }) = record
+        else {
+            continue;
+        };
+        match header.kind {
+            FrameKind::Datagram => copied += 1,
+            FrameKind::Gap => {
+                let gap = Gap::decode(&bytes[link::mirrored::FrameHeader::BYTES..]).unwrap();
+                assert_eq!((gap.reason, gap.bytes), (LossReason::Reassembly, gap.datagrams * CLIENTS_BYTES as u64));
+                missing += gap.datagrams;
+            }
+            FrameKind::Bytes { .. } | FrameKind::Finished | FrameKind::Reset | FrameKind::Gone => {}
+        }
+    }
+    (copied, missing)
+}
+
+#[test]
+fn datagrams_in_fragments_come_from_many_clients_at_once_and_what_has_no_room_is_said_to_be_missing() {
+    assert_eq!(copied_and_missing(20, false), (20, 0));
+    for (clients, reversed) in [(60, false), (100, false), (20, true)] {
+        let (copied, missing) = copied_and_missing(clients, reversed);
+        assert_eq!(copied + missing, u64::from(clients), "{copied} of {clients}");
+        assert!(copied > 0 && missing > 0, "{copied} of {clients}");
+    }
+}
+
+#[test]
+fn a_datagram_that_the_target_did_not_get_whole_is_not_said_to_be_missing() {
+    let mut flows = flows();
+    let fragments = fragments_of(2);
+    let frames: Vec<Frame<'_>> = fragments[..40].iter().map(|fragment| frame(fragment, fragment.len())).collect();
+    assert!(written(&mut flows, &frames).is_empty());
+    let mut batch = Batch::default();
+    flows.timeout(Moment::from_micros(20_000_000), &mut batch);
+    assert!(batch.is_empty());
+    assert_eq!(flows.stats().fragments_dropped, 1);
+}
