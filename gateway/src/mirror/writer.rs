@@ -49,18 +49,14 @@ async fn hand_on(feed: &Feed, stream: &mut SendStream, batch: &mut Vec<Bytes>, t
             feed.written(taken);
             feed.take(batch).await
         }
-        // The session stopped the stream, or the link is gone.
-        Some(Err(_)) => {
-            feed.unwritten(taken);
-            return None;
-        }
-        None => {
+        // The flow is closed, the session stopped the stream, or the link is gone.
+        Some(Err(_)) | None => {
             feed.unwritten(taken);
             None
         }
     };
     if next.is_none() {
-        // Nothing of it is sent any more, not even what the link has.
+        // Nothing of it is sent any more, not even what the link has. Fails only for a stream that has ended.
         let _ = stream.reset(MIRROR_ENDED);
     }
     next
