@@ -1,3 +1,5 @@
+//! A program takes what its rules name and nothing else, as a machine for it runs it and as plain words say it.
+
 use proptest::prelude::*;
 
 use super::{interpreter::Frame, *};

@@ -1,3 +1,5 @@
+//! What becomes of a frame: bytes of its flow, a count, or nothing, whatever it says of itself.
+
 use link::rules::Sample;
 use proptest::prelude::*;
 

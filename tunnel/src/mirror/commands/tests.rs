@@ -1,3 +1,5 @@
+//! What a command is answered: a rule that stands, or why there is none.
+
 use std::net::UdpSocket;
 
 use link::rules::{MirrorReport, ReplicaReport, ReplicaState, RuleOutcome, RuleReport, RuleState};

@@ -1,3 +1,5 @@
+//! Rules across what gateways say of them: in force, refused, off, and told again on the next link.
+
 use std::pin::pin;
 
 use futures_util::poll;

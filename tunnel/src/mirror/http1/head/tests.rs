@@ -1,3 +1,5 @@
+//! Where a head ends, and how long its body is, for heads that are right and for those that are not.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Requests are followed whole, from the start, from the middle and behind gaps, however their bytes are cut.
+
 use proptest::prelude::*;
 
 use super::*;
