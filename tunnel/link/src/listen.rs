@@ -29,6 +29,8 @@ use tokio_util::{
 use self::accepting::{Accepting, MAX_HANDSHAKES, id_key, turn_away};
 use crate::carrier::Carrier;
 
+/// Ports that are tried when any will do, until one is free for UDP as well: a program with many sockets has every fortieth.
+const ANY_PORTS: usize = 32;
 /// Connections waiting to be accepted; when full, finished handshakes wait, and with them their permits.
 const ACCEPT_QUEUE_CONNECTIONS: usize = 64;
 
@@ -71,9 +73,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `address` for UDP and TCP (the same port for both, also when it is 0), with tasks on `tasks`. A UDP port that is taken
-    /// although the TCP port is free is a gateway's that drains: it is taken over when that ends. Peers of an earlier
-    /// run are told at once that their connection is gone if `reset_secret` is the one of that run.
+    /// Listens on `address` for UDP and TCP, with tasks on `tasks`. Port 0 is one that is free for both. A UDP port that was asked for and
+    /// is taken although the TCP port is free is a gateway's that drains: it is taken over when that ends. Peers of an earlier run are
+    /// told at once that their connection is gone if `reset_secret` is the one of that run.
     ///
     /// # Errors
     /// [`ListenError`] as its variants say.
@@ -84,10 +86,21 @@ impl Listener {
         tasks: &TaskTracker,
     ) -> Result<Self, ListenError> {
         let failed = |carrier, address| move |source| ListenError::Bind { address, carrier, source };
-        let tcp = TcpListener::bind(address).await.map_err(failed(Carrier::Tcp, address))?;
-        let address = tcp.local_addr().map_err(failed(Carrier::Tcp, address))?;
-        let (listener, accepting) = Self::start(address, tls, reset_secret, tasks)?;
-        match accepting.open_udp(address) {
+        let asked = address;
+        let (mut listener, accepting) = Self::start(asked, tls, reset_secret, tasks)?;
+        let mut tries = if asked.port() == 0 { ANY_PORTS } else { 1 };
+        let (tcp, udp) = loop {
+            let tcp = TcpListener::bind(asked).await.map_err(failed(Carrier::Tcp, asked))?;
+            listener.address = tcp.local_addr().map_err(failed(Carrier::Tcp, asked))?;
+            let udp = accepting.open_udp(listener.address);
+            tries -= 1;
+            let is_taken = udp.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+            if !is_taken || tries == 0 {
+                break (tcp, udp);
+            }
+        };
+        let address = listener.address;
+        match udp {
             Ok(network) => listener.serve(&accepting, network)?,
             Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
                 tracing::warn!(%address, "the UDP port is taken, by a gateway that drains or by something else: sessions come over TCP until it is free");

@@ -47,6 +47,18 @@ async fn tcp_peers_that_keep_silent_do_not_keep_udp_out() {
     drop(silent);
 }
 
+/// With so many ports taken, one in forty that are free for TCP is not for UDP.
+#[tokio::test]
+async fn any_port_is_one_that_is_free_for_udp_as_well() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let _taken: Vec<_> = (0..700).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let tasks = TaskTracker::new();
+    for _ in 0..300 {
+        let listener = Listener::bind(any, tls().1, &[7; 64], &tasks).await.unwrap();
+        assert!(listener.endpoint.get().is_some(), "{}", listener.local_addr());
+    }
+}
+
 #[tokio::test]
 async fn a_udp_port_that_is_taken_is_taken_over_once_it_is_free() {
     let (client, server) = tls();
